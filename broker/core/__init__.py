@@ -1,0 +1,1 @@
+"""Who gets it: synchronous, time passed in, no I/O."""

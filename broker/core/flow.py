@@ -1,0 +1,83 @@
+"""Outbox bounds: stalling fast senders, finding receivers that cannot keep up.
+
+Past the high mark, a receiver is *congested*: the senders that feed it are not read, for at most
+the stall time. They are read again as soon as its outbox has fallen below half the high mark. A
+receiver that is past the limit, or still past the high mark when the stall time is over, is *stuck*
+and has to be cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from broker.core.deadlines import Deadlines
+from broker.core.peer import Effects, Peer
+
+__all__ = ["Flow"]
+
+
+class Flow:
+    """The flow control of all connections.
+
+    Args:
+        high: bytes unsent, past which senders are stalled.
+        limit: bytes unsent, past which a receiver is cut.
+        stall: seconds.
+        effects: where peers to pause and to resume are entered.
+    """
+
+    def __init__(self, high: int, limit: int, stall: float, effects: Effects) -> None:
+        self.high = high
+        self.low = high // 2
+        self._limit = limit
+        self._stall = stall
+        self._effects = effects
+        self._senders: dict[Peer, set[Peer]] = {}
+        self._deadlines: Deadlines[Peer] = Deadlines()
+        self._overfull: dict[Peer, None] = {}
+
+    @property
+    def next(self) -> float:
+        """When to look again, in seconds."""
+        return self._deadlines.next
+
+    def congest(self, sender: Peer, receiver: Peer, now: float) -> None:
+        """Note that `sender` brought `receiver` past the high mark, or further past it."""
+        if receiver.outbox_bytes > self._limit:
+            self._overfull[receiver] = None
+        if not receiver.congested:
+            receiver.congested = True
+            self._senders[receiver] = set()
+            self._deadlines.add(receiver, now + self._stall)
+        senders = self._senders[receiver]
+        if sender not in senders:
+            senders.add(sender)
+            sender.stalls += 1
+            if sender.stalls == 1:
+                self._effects.to_pause.append(sender)
+
+    def relieve(self, receiver: Peer) -> None:
+        """Let the senders go on that were stalled for this receiver's sake."""
+        if not receiver.congested:
+            return
+        receiver.congested = False
+        self._deadlines.discard(receiver)
+        self._overfull.pop(receiver, None)
+        for sender in self._senders.pop(receiver):
+            sender.stalls -= 1
+            if sender.stalls == 0:
+                self._effects.to_resume.append(sender)
+
+    def take_overfull(self) -> list[Peer]:
+        """Return the receivers past the limit, and forget them."""
+        overfull = list(self._overfull)
+        self._overfull.clear()
+        return overfull
+
+    def tick(self, now: float) -> Iterator[Peer]:
+        """Return the receivers that are still stuck after the stall time; let the others go on."""
+        for receiver in self._deadlines.due(now):
+            if receiver.outbox_bytes > self.high:
+                yield receiver
+            else:
+                self.relieve(receiver)

@@ -1,0 +1,58 @@
+"""Who to ping, who has expired.
+
+A connection idle for `ping` gets a PING; one that stays silent for another `ping` has expired. Any
+frame of the protocol is life. Hearing from a peer costs the store of a time and nothing more: where
+a peer stands is looked at when its deadline falls due, and then a new one is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from broker.core.deadlines import Deadlines
+from broker.core.peer import Peer
+
+__all__ = ["Heartbeat"]
+
+
+class Heartbeat:
+    """Watches over the identified peers.
+
+    Args:
+        ping: seconds.
+    """
+
+    def __init__(self, ping: float) -> None:
+        self._ping = ping
+        self._deadlines: Deadlines[Peer] = Deadlines()
+        self._pinged_at: dict[Peer, float] = {}
+
+    @property
+    def next(self) -> float:
+        """When to look again, in seconds."""
+        return self._deadlines.next
+
+    def watch(self, peer: Peer) -> None:
+        """Begin to watch a peer."""
+        self._deadlines.add(peer, peer.last_heard + self._ping)
+
+    def forget(self, peer: Peer) -> None:
+        """Stop watching a peer."""
+        self._deadlines.discard(peer)
+        self._pinged_at.pop(peer, None)
+
+    def tick(self, now: float) -> Iterator[tuple[Peer, bool]]:
+        """Return the peers that are due: with True, the peer has expired; with False, ping it.
+
+        An expired peer is forgotten.
+        """
+        for peer in self._deadlines.due(now):
+            pinged_at = self._pinged_at.pop(peer, None)
+            if pinged_at is not None and peer.last_heard < pinged_at:
+                yield peer, True
+            elif peer.last_heard + self._ping > now:
+                self._deadlines.add(peer, peer.last_heard + self._ping)
+            else:
+                self._pinged_at[peer] = now
+                self._deadlines.add(peer, now + self._ping)
+                yield peer, False

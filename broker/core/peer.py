@@ -1,0 +1,142 @@
+"""One connection's state, and its outbox.
+
+A peer knows nothing of sockets. What it is to be sent is appended to `outbox`, already framed; a
+transport takes it from there. A peer whose outbox is not empty either stands in
+`Effects.to_flush`, or its transport waits until it can write on.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+from broker.core.authentication import Principal
+from broker.protocol.codec import EnvelopeSource
+from broker.protocol.errors import LocalProtocolError, Reason
+from broker.protocol.wire import EnvelopeFramer, Framer
+
+__all__ = ["Effects", "Farewell", "Member", "Peer", "PeerState"]
+
+
+class PeerState(Enum):
+    """Where a connection stands in its life."""
+
+    OPENING = "opening"
+    IDENTIFIED = "identified"
+    CLOSED = "closed"
+
+
+# An absent entry is an error. A peer is closed once, whoever begins.
+_TRANSITIONS: Final = frozenset(
+    {
+        (PeerState.OPENING, PeerState.IDENTIFIED),
+        (PeerState.OPENING, PeerState.CLOSED),
+        (PeerState.IDENTIFIED, PeerState.CLOSED),
+    }
+)
+
+
+@attrs.frozen
+class Member:
+    """What an identified connection said of itself, as others may see it.
+
+    Attributes:
+        since: when it identified itself, on the broker's monotonic clock, in seconds.
+    """
+
+    principal: Principal
+    name: str | None
+    meta: dict[str, Any]
+    since: float
+
+
+@attrs.frozen
+class Farewell:
+    """How a connection ends, as its transport has to say it.
+
+    Attributes:
+        disconnect: the DISCONNECT to send, not yet framed; None where the other side said goodbye.
+        close_code: for the WebSocket's close frame.
+        message: for people.
+        discard: what is still unsent is not worth sending: the receiver does not take it.
+    """
+
+    reason: Reason
+    disconnect: bytes | None
+    close_code: int
+    message: str = ""
+    discard: bool = False
+
+
+@attrs.define(eq=False)
+class Peer:
+    """One connection.
+
+    Attributes:
+        id: the connection id, a UUID.
+        frame: puts a message into the connection's framing.
+        frame_all: encodes envelopes and puts them all into the framing.
+        source: what the broker writes into the frames that it forwards from here.
+        echo: whether it gets its own broadcasts.
+        outbox: framed messages not handed to the system yet; of the first, a part may be.
+        outbox_bytes: their length in all.
+        congested: its outbox is past the high mark, and senders are held up for its sake.
+        stalls: how many congested receivers this one is held up for; while any, it is not read.
+        last_heard: when a frame last came from it, on the broker's monotonic clock, in seconds.
+        messages_in: frames received.
+    """
+
+    id: str
+    frame: Framer
+    frame_all: EnvelopeFramer
+    address: str
+    last_heard: float
+    state: PeerState = PeerState.OPENING
+    source: EnvelopeSource = attrs.field(init=False)
+    member: Member | None = None
+    echo: bool = True
+    outbox: list[bytes] = attrs.field(factory=list)
+    outbox_bytes: int = 0
+    congested: bool = False
+    stalls: int = 0
+    messages_in: int = 0
+    farewell: Farewell | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.source = EnvelopeSource(id=self.id, group="")
+
+    def enter(self, state: PeerState) -> None:
+        """Change state.
+
+        Raises:
+            LocalProtocolError: there is no way from the present state to that one.
+        """
+        if (self.state, state) not in _TRANSITIONS:
+            raise LocalProtocolError(f"a peer cannot go from {self.state.value} to {state.value}")
+        self.state = state
+
+
+@attrs.define
+class Effects:
+    """What a transport has to do after a batch: filled by the core, emptied by the transport.
+
+    Attributes:
+        to_flush: peers whose outbox was empty and is not any more.
+        to_close: peers that were closed; each has its `farewell`.
+        to_pause: peers that are not to be read for now.
+        to_resume: peers that may be read again.
+    """
+
+    to_flush: list[Peer] = attrs.field(factory=list)
+    to_close: list[Peer] = attrs.field(factory=list)
+    to_pause: list[Peer] = attrs.field(factory=list)
+    to_resume: list[Peer] = attrs.field(factory=list)
+
+    def send(self, peer: Peer, framed: bytes) -> None:
+        """Append framed bytes to a peer's outbox, and see to it that they are written."""
+        if not peer.outbox:
+            self.to_flush.append(peer)
+        peer.outbox.append(framed)
+        peer.outbox_bytes += len(framed)

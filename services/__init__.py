@@ -1,0 +1,1 @@
+"""What stands on the broker: the SDK and the command line."""
