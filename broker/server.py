@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -34,7 +35,7 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.addresses: list[str] = []
-        self.dispatcher = Dispatcher(settings)
+        self.dispatcher = Dispatcher(settings, time.time() - trio.current_time())
         self._settings = settings
         self._reactor = Reactor(self.dispatcher, settings)
         self._door = Door(self.dispatcher, self._reactor, settings)

@@ -8,40 +8,35 @@ clock: whoever calls it passes `now` (seconds, monotonic) and then carries out w
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from msgspec import Raw
+import attrs
 
+from broker.core import notices
 from broker.core.authentication import TokenTable
+from broker.core.broker_service import BrokerService
 from broker.core.deadlines import Deadlines
+from broker.core.exchange import Batch, Exchange
 from broker.core.flow import Flow
 from broker.core.heartbeat import Heartbeat
 from broker.core.peer import Effects, Farewell, Member, Peer, PeerState
 from broker.core.registry import Registry
-from broker.core.router import InvalidIntentError, Router
+from broker.core.requests import Requests
 from broker.core.settings import Settings
 from broker.core.statistics import Counters, Statistics
 from broker.protocol.codec import (
     Envelope,
-    EnvelopeIntent,
     EnvelopeSource,
     Message,
     Refusal,
     disconnect_message,
-    encode,
 )
-from broker.protocol.errors import ErrorCode, Reason, RemoteProtocolError
+from broker.protocol.errors import Reason, RemoteProtocolError
 from broker.protocol.frames import OpCode
 from broker.protocol.identify import Welcome, parse_identification
-from broker.protocol.wire import Framer, Wire
+from broker.protocol.wire import Wire
 
-__all__ = ["BROKER_ID", "Dispatcher"]
-
-BROKER_ID = "$broker"
-"""The broker's own id and group, in the `source` of frames that it writes itself."""
-
-_BROKER_SOURCE = EnvelopeSource(id=BROKER_ID, group=BROKER_ID)
-_PING = encode(Envelope(op=OpCode.PING))
+__all__ = ["Dispatcher"]
 
 # Looked at for every message, so looked up once.
 _EVENT, _REPLY = int(OpCode.EVENT), int(OpCode.REPLY)
@@ -51,21 +46,26 @@ _IDENTIFIED = PeerState.IDENTIFIED
 class Dispatcher:
     """The broker without its sockets.
 
+    Args:
+        settings: what the operator has set.
+        epoch: the wall-clock time at the zero of the clock that `now` is taken from, in seconds
+            since 1970; only for showing times to people.
+
     Attributes:
         effects: what the transport has to do; see `Effects`.
         registry: the identified peers.
         counters: what has happened so far.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, epoch: float = 0.0) -> None:
         self._settings = settings
         self._tokens = TokenTable(settings.tokens)
         self.effects = Effects()
         self.registry = Registry()
         self.counters = Counters()
         self._peers: set[Peer] = set()
-        self._router = Router(self.registry)
-        self._heartbeat = Heartbeat(settings.timing.ping_ms / 1000)
+        ping = settings.timing.ping_ms / 1000
+        self._heartbeat = Heartbeat(ping)
         self._opening: Deadlines[Peer] = Deadlines()
         limits = settings.limits
         self.flow = Flow(
@@ -74,9 +74,20 @@ class Dispatcher:
             settings.timing.stall_ms / 1000,
             self.effects,
         )
-        # For the hot path: each of these is the same object for good.
-        self._by_id: Mapping[str | None, Peer] = self.registry.by_id  # type: ignore[assignment]
-        self._high = self.flow.high
+        self.requests = Requests(
+            self.registry, self.effects, self.counters, limits, forgive=2 * ping
+        )
+        self._service = BrokerService(
+            self.registry, self.effects, lambda: attrs.asdict(self.statistics()), epoch
+        )
+        self._exchange = Exchange(
+            registry=self.registry,
+            effects=self.effects,
+            counters=self.counters,
+            flow=self.flow,
+            requests=self.requests,
+            service=self._service,
+        )
         self._handlers: dict[int, Callable[[Peer, Envelope, float], None]] = {
             OpCode.IDENTIFY: self._on_identify,
             OpCode.DISCONNECT: self._on_disconnect,
@@ -103,18 +114,19 @@ class Dispatcher:
             last_heard=now,
         )
         self._peers.add(peer)
-        self._opening.add(peer, deadline)
+        self._opening.add(peer, deadline, now)
         self.counters.opened += 1
         return peer
 
     def receive(self, peer: Peer, messages: Sequence[Message], now: float) -> None:
         """Handle the messages that came from a peer, in order."""
-        peer.last_heard = now
+        peer.last_heard = self.requests.now = now
         count = 0
-        batch: dict[Peer, list[Envelope]] = {}
+        exchange = self._exchange
+        batch: Batch = {}
         for message in messages:
             count += 1
-            receiver = self._sole_receiver(peer, message)
+            receiver = exchange.sole_receiver(peer, message)
             if receiver is not None:
                 run = batch.get(receiver)
                 if run is None:
@@ -123,11 +135,11 @@ class Dispatcher:
                     run.append(message)  # type: ignore[arg-type] # likewise
             else:
                 # Whatever this is, it comes after all that came before it.
-                self._deliver(peer, batch, now)
+                exchange.deliver(peer, batch, now)
                 if peer.state is PeerState.CLOSED:
                     break
                 self._handle(peer, message, now)
-        self._deliver(peer, batch, now)
+        exchange.deliver(peer, batch, now)
         peer.messages_in += count
         self.counters.frames_in += count
 
@@ -170,8 +182,13 @@ class Dispatcher:
         """End a connection that sent bytes that are no frame."""
         self.close(peer, failure.reason, str(failure), close_code=failure.close_code)
 
+    def drain(self) -> None:
+        """Take no new requests; those in flight may end."""
+        self.requests.ledger.draining = True
+
     def close_all(self, reason: Reason, message: str = "") -> None:
-        """End every connection."""
+        """End every request and every connection."""
+        self.requests.end_all()
         for peer in list(self._peers):
             self.close(peer, reason, message)
 
@@ -180,10 +197,13 @@ class Dispatcher:
     @property
     def next_deadline(self) -> float:
         """When `tick` has something to do, in seconds."""
-        return min(self._heartbeat.next, self._opening.next, self.flow.next)
+        return min(
+            self._heartbeat.next, self._opening.next, self.flow.next, self.requests.next_deadline
+        )
 
     def tick(self, now: float) -> None:
         """Do what has fallen due."""
+        self.requests.tick(now)
         for peer in self._opening.due(now):
             self.close(
                 peer,
@@ -198,7 +218,7 @@ class Dispatcher:
                     f"silent for {self._settings.timing.ping_ms} ms after a PING",
                 )
             else:
-                self.effects.send(peer, peer.frame(_PING))
+                self.effects.send(peer, peer.frame(notices.PING))
         for peer in list(self.flow.tick(now)):
             self._cut_slow(peer)
 
@@ -219,48 +239,13 @@ class Dispatcher:
             opened=counters.opened,
             closed=dict(counters.closed),
             refused=dict(counters.refused),
+            requests=self.requests.ledger.opened,
+            requests_in_flight=len(self.requests.ledger),
+            failed=dict(counters.failed),
+            cancelled=counters.cancelled,
+            late_replies=counters.late_replies,
             unroutable_replies=counters.unroutable_replies,
         )
-
-    # EVENT and REPLY.
-
-    # A frame for one receiver waits until all that came with it has been looked at, so that frames
-    # from one peer to one other are encoded, framed and put into the outbox together. That halves
-    # the cost of a frame where many come at a time, and costs nothing where they come one by one.
-
-    def _sole_receiver(self, peer: Peer, message: Message) -> Peer | None:
-        """Return whom a frame goes to if nothing about it is out of the ordinary.
-
-        That is: a complete EVENT or REPLY for one connection, which is there. All else is left
-        untouched, for `_handle`.
-        """
-        op = message.op
-        if (op != _EVENT and op != _REPLY) or peer.state is not _IDENTIFIED:
-            return None
-        envelope: Envelope = message  # type: ignore[assignment] # no refusal has such an op
-        intent = envelope.intent
-        if intent is None or intent.target != "DIRECT":
-            return None
-        event = envelope.event
-        if event is None or envelope.id is None:
-            if op == _EVENT:
-                return None
-        elif event[0] == "$":
-            return None
-        receiver = self._by_id.get(intent.identifier)
-        if receiver is None or envelope.source is not None:
-            return None
-        envelope.source = peer.source
-        return receiver
-
-    def _deliver(self, sender: Peer, batch: dict[Peer, list[Envelope]], now: float) -> None:
-        """Put frames into the outboxes of their receivers, and empty the batch."""
-        for receiver, envelopes in batch.items():
-            self.effects.send(receiver, receiver.frame_all(envelopes))
-            self.counters.frames_out += len(envelopes)
-            if receiver.outbox_bytes > self._high:
-                self.flow.congest(sender, receiver, now)
-        batch.clear()
 
     def _handle(self, peer: Peer, message: Message, now: float) -> None:
         """Handle any message at all."""
@@ -268,75 +253,11 @@ class Dispatcher:
         if peer.state is PeerState.OPENING:
             self._receive_unidentified(peer, message, now)
         elif isinstance(message, Refusal):
-            self._refuse(peer, message)
+            self._exchange.refuse(peer, message)
         elif op == _EVENT or op == _REPLY:
-            self._route(peer, message, now)
+            self._exchange.route(peer, message, now)
         else:
             self._handlers[op](peer, message, now)
-
-    def _route(self, peer: Peer, envelope: Envelope, now: float) -> None:
-        """Bring one EVENT or REPLY to its receivers."""
-        intent = self._complete(peer, envelope)
-        if intent is None:
-            return
-        try:
-            receivers = self._router.receivers(peer, intent)
-        except InvalidIntentError as error:
-            self._error(peer, envelope, error.code, str(error))
-            return
-        if receivers:
-            envelope.source = peer.source
-            self._broadcast(peer, receivers, envelope, now)
-        else:
-            self._unroutable(peer, envelope, intent)
-
-    def _broadcast(
-        self, sender: Peer, receivers: Sequence[Peer], envelope: Envelope, now: float
-    ) -> None:
-        """Put a frame into many outboxes: encoded once, and framed once a kind of framing."""
-        message = encode(envelope)
-        framed_by: dict[Framer, bytes] = {}
-        for receiver in receivers:
-            framed = framed_by.get(receiver.frame)
-            if framed is None:
-                framed = framed_by[receiver.frame] = receiver.frame(message)
-            self.effects.send(receiver, framed)
-            if receiver.outbox_bytes > self._high:
-                self.flow.congest(sender, receiver, now)
-        self.counters.frames_out += len(receivers)
-
-    def _complete(self, peer: Peer, envelope: Envelope) -> EnvelopeIntent | None:
-        """Fill in what a frame may leave out; answer with an error where something is wrong.
-
-        Returns:
-            The frame's intent, if it can go on.
-        """
-        code, problem = ErrorCode.INVALID_FRAME, ""
-        if envelope.source is not None:
-            problem = "source: is written by the broker; leave it out"
-        elif envelope.event is None and envelope.op == _EVENT:
-            problem = "event: an EVENT needs a name"
-        elif envelope.event is not None and envelope.event.startswith("$"):
-            problem = f"event: {envelope.event!r}: names that begin with $ are the broker's own"
-        elif envelope.intent is None:
-            code = ErrorCode.INVALID_INTENT
-            problem = "intent: say whom it is for: GLOBAL, GROUP or DIRECT"
-        if problem:
-            self._error(peer, envelope, code, problem)
-            return None
-        if envelope.id is None and envelope.op == _EVENT:
-            envelope.id = str(uuid.uuid4())
-        return envelope.intent
-
-    def _unroutable(self, peer: Peer, envelope: Envelope, intent: EnvelopeIntent) -> None:
-        if envelope.op == _REPLY:
-            # An error in answer to an answer would be of use to nobody.
-            self.counters.unroutable_replies += 1
-        elif intent.target != "GLOBAL":
-            what = "member of group" if intent.target == "GROUP" else "connection"
-            self._error(
-                peer, envelope, ErrorCode.NO_ROUTE, f"there is no {what} {intent.identifier!r}"
-            )
 
     # The other ops.
 
@@ -361,6 +282,7 @@ class Dispatcher:
             return
         self._opening.discard(peer)
         peer.enter(PeerState.IDENTIFIED)
+        self._service.joined(peer)
         self.registry.add(peer)
         self._heartbeat.watch(peer)
         welcome = Welcome(
@@ -369,8 +291,8 @@ class Dispatcher:
             ping=self._settings.timing.ping_ms,
             message_bytes=self._settings.limits.message_bytes,
         )
-        answer = Envelope(op=OpCode.IDENTIFY, id=envelope.id, data=Raw(encode(welcome)))
-        self.effects.send(peer, peer.frame(encode(answer)))
+        self.effects.send(peer, peer.frame(notices.welcome(envelope.id, welcome)))
+        self.requests.joined(peer)
 
     def _admit(self, peer: Peer, envelope: Envelope, now: float) -> str:
         """Authenticate; fill in what the peer said of itself; return its group."""
@@ -391,6 +313,7 @@ class Dispatcher:
             )
         peer.source = EnvelopeSource(id=peer.id, group=group)
         peer.echo = said.echo is not False
+        peer.concurrency = said.concurrency
         peer.member = Member(principal=principal, name=said.name, meta=said.meta or {}, since=now)
         return group
 
@@ -398,28 +321,12 @@ class Dispatcher:
         self._leave_quietly(peer)
 
     def _on_ping(self, peer: Peer, envelope: Envelope, now: float) -> None:
-        pong = Envelope(op=OpCode.PONG, id=envelope.id)
-        self.effects.send(peer, peer.frame(encode(pong)))
+        self.effects.send(peer, peer.frame(notices.pong(envelope.id)))
 
     def _on_pong(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """That it came is all there is to it; `receive` has noted the time."""
 
     # Errors and ends.
-
-    def _error(self, peer: Peer, envelope: Envelope, code: ErrorCode, message: str) -> None:
-        self._refuse(peer, Refusal(code, message, id=envelope.id, event=envelope.event))
-
-    def _refuse(self, peer: Peer, refusal: Refusal) -> None:
-        """Answer a frame with an error; the connection stays."""
-        self.counters.refused[refusal.code] += 1
-        answer = Envelope(
-            op=OpCode.REPLY,
-            id=refusal.id,
-            event=refusal.event,
-            source=_BROKER_SOURCE,
-            error=Raw(encode({"code": refusal.code, "message": refusal.message})),
-        )
-        self.effects.send(peer, peer.frame(encode(answer)))
 
     def _cut_slow(self, peer: Peer) -> None:
         self.close(
@@ -437,10 +344,14 @@ class Dispatcher:
 
     def _leave(self, peer: Peer, reason: Reason) -> None:
         """Take a peer out of everything. From here on no frame is routed to it or taken from it."""
+        identified = peer.state is _IDENTIFIED
         peer.enter(PeerState.CLOSED)
         self._peers.discard(peer)
         self._opening.discard(peer)
-        self._heartbeat.forget(peer)
-        self.registry.remove(peer)
         self.flow.relieve(peer)
+        if identified:
+            self._heartbeat.forget(peer)
+            self.registry.remove(peer)
+            self.requests.left(peer)
+            self._service.left(peer, reason)
         self.counters.closed[reason] += 1

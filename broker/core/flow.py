@@ -48,7 +48,7 @@ class Flow:
         if not receiver.congested:
             receiver.congested = True
             self._senders[receiver] = set()
-            self._deadlines.add(receiver, now + self._stall)
+            self._deadlines.add(receiver, now + self._stall, now)
         senders = self._senders[receiver]
         if sender not in senders:
             senders.add(sender)

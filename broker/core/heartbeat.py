@@ -34,7 +34,7 @@ class Heartbeat:
 
     def watch(self, peer: Peer) -> None:
         """Begin to watch a peer."""
-        self._deadlines.add(peer, peer.last_heard + self._ping)
+        self._deadlines.add(peer, peer.last_heard + self._ping, peer.last_heard)
 
     def forget(self, peer: Peer) -> None:
         """Stop watching a peer."""
@@ -51,8 +51,8 @@ class Heartbeat:
             if pinged_at is not None and peer.last_heard < pinged_at:
                 yield peer, True
             elif peer.last_heard + self._ping > now:
-                self._deadlines.add(peer, peer.last_heard + self._ping)
+                self._deadlines.add(peer, peer.last_heard + self._ping, now)
             else:
                 self._pinged_at[peer] = now
-                self._deadlines.add(peer, now + self._ping)
+                self._deadlines.add(peer, now + self._ping, now)
                 yield peer, False

@@ -8,14 +8,20 @@ transport takes it from there. A peer whose outbox is not empty either stands in
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from broker.core.authentication import Principal
+from broker.core.memory import EndedRequests
 from broker.protocol.codec import EnvelopeSource
 from broker.protocol.errors import LocalProtocolError, Reason
 from broker.protocol.wire import EnvelopeFramer, Framer
+
+if TYPE_CHECKING:
+    # Each of these has peers in it; only their types are needed here.
+    from broker.core.balancer import Balancer
+    from broker.core.calls import Call
 
 __all__ = ["Effects", "Farewell", "Member", "Peer", "PeerState"]
 
@@ -86,6 +92,13 @@ class Peer:
         stalls: how many congested receivers this one is held up for; while any, it is not read.
         last_heard: when a frame last came from it, on the broker's monotonic clock, in seconds.
         messages_in: frames received.
+        concurrency: how many requests it takes at a time; None for any number.
+        asked: its requests in flight, by their ids.
+        working: the requests that it has yet to answer.
+        missed: requests that expired since it last answered any.
+        ended: its requests that ended lately; None until it makes its first one, and while that is
+            so, no REPLY to it can be an answer.
+        balancer: its group's, once the group has been asked for one of its members.
     """
 
     id: str
@@ -102,6 +115,12 @@ class Peer:
     congested: bool = False
     stalls: int = 0
     messages_in: int = 0
+    concurrency: int | None = None
+    asked: dict[str, Call] = attrs.field(factory=dict)
+    working: dict[Call, None] = attrs.field(factory=dict)
+    missed: int = 0
+    ended: EndedRequests | None = None
+    balancer: Balancer | None = None
     farewell: Farewell | None = None
 
     def __attrs_post_init__(self) -> None:

@@ -26,10 +26,11 @@ class Router:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._turns: dict[str, int] = {}
 
     def receivers(self, sender: Peer, intent: EnvelopeIntent) -> Sequence[Peer]:
-        """Return whom a frame goes to; nobody is an empty sequence.
+        """Return everyone that a frame may go to; nobody is an empty sequence.
+
+        Where only one of a group is wanted, `Requests.pick` knows which.
 
         Raises:
             InvalidIntentError: no identifier where one is needed, or `pick` on a GLOBAL.
@@ -45,17 +46,10 @@ class Router:
             members = self._registry.groups.get(intent.identifier)
             if members is None:
                 return _NOBODY
-            if intent.pick == "ONE":
-                return self._pick_one(intent.identifier, list(members.values()))
             return _without_echo(sender, list(members.values()))
         if intent.pick == "ONE":
             raise InvalidIntentError("intent.pick: ONE is for GROUP only")
         return _without_echo(sender, list(self._registry))
-
-    def _pick_one(self, group: str, members: list[Peer]) -> Sequence[Peer]:
-        turn = self._turns.get(group, 0)
-        self._turns[group] = turn + 1
-        return (members[turn % len(members)],)
 
 
 def _without_echo(sender: Peer, peers: list[Peer]) -> list[Peer]:

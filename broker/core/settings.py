@@ -141,6 +141,11 @@ class LimitSettings:
         unidentified_bytes: the largest message of a connection that has not identified itself.
         handshake_bytes: the largest WebSocket opening handshake.
         connections: connections in all; more are told TRY_AGAIN_LATER.
+        requests_per_connection: requests in flight that one connection may have made.
+        requests: requests in flight in all; each takes about a kilobyte of the broker's memory.
+        waiting_per_group: requests that wait while every member of a group is at its concurrency.
+            Where more would have to wait, the group needs members, not a longer queue.
+        waiting_bytes: the `data` of all waiting requests together.
         outbox_high_bytes: past this much unsent, senders that feed a receiver are not read. Room
             for some thousand ordinary messages, so that a busy pair never meets it.
         outbox_bytes: past this much unsent, a receiver is cut as SLOW_CONSUMER.
@@ -150,6 +155,10 @@ class LimitSettings:
     unidentified_bytes: int = attrs.field(default=MAX_UNIDENTIFIED_SIZE, validator=_at_least(256))
     handshake_bytes: int = attrs.field(default=MAX_HANDSHAKE_SIZE, validator=_at_least(_KIB))
     connections: int = attrs.field(default=65_536, validator=_at_least(1))
+    requests_per_connection: int = attrs.field(default=16_384, validator=_at_least(1))
+    requests: int = attrs.field(default=262_144, validator=_at_least(1))
+    waiting_per_group: int = attrs.field(default=4_096, validator=_at_least(0))
+    waiting_bytes: int = attrs.field(default=64 * _MIB, validator=_at_least(0))
     outbox_high_bytes: int = attrs.field(default=4 * _MIB, validator=_at_least(_KIB))
     outbox_bytes: int = attrs.field(default=16 * _MIB, validator=_at_least(_KIB))
 

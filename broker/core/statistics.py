@@ -24,6 +24,11 @@ class Statistics:
         opened: connections that came.
         closed: connections that ended, by reason.
         refused: frames that were answered with an error, by code.
+        requests: requests that were entered in the ledger.
+        requests_in_flight: of these, not ended now.
+        failed: requests, or members of a gather, that ended with an error of the broker's, by code.
+        cancelled: requests that their requester gave up, or that ended with its connection.
+        late_replies: REPLY frames that came after the end of their request, and were dropped.
         unroutable_replies: REPLY frames whose receiver was not there.
     """
 
@@ -35,6 +40,11 @@ class Statistics:
     opened: int
     closed: dict[Reason, int]
     refused: dict[ErrorCode, int]
+    requests: int
+    requests_in_flight: int
+    failed: dict[ErrorCode, int]
+    cancelled: int
+    late_replies: int
     unroutable_replies: int
 
 
@@ -47,4 +57,7 @@ class Counters:
     opened: int = 0
     closed: Counter[Reason] = attrs.field(factory=Counter)
     refused: Counter[ErrorCode] = attrs.field(factory=Counter)
+    failed: Counter[ErrorCode] = attrs.field(factory=Counter)
+    cancelled: int = 0
+    late_replies: int = 0
     unroutable_replies: int = 0

@@ -89,7 +89,7 @@ class MessageReader(ABC, Generic[M]):
     Attributes:
         failure: set when the other side broke the framing, or sent what `decode` refused.
         finished: the other side has sent a close frame.
-        limit: the largest message accepted, in bytes.
+        limit: the largest message accepted next, in bytes.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class MessageReader(ABC, Generic[M]):
         first_limit: int | None = None,
     ) -> None:
         self.limit = limit if first_limit is None else first_limit
-        self._later_limit = limit
+        self._later_limit = None if first_limit is None else limit
         self.failure: RemoteProtocolError | None = None
         self.finished = False
         self._decode = decode
@@ -171,9 +171,10 @@ class MessageReader(ABC, Generic[M]):
                     payload = apply_mask(payload, key)
                 messages.append(decode(payload))
                 position = stop
-            if messages:
+            if messages and self._later_limit is not None:
                 # The first message has been read: those after it may be larger.
-                self.limit = self._later_limit
+                self.limit = limit = self._later_limit
+                self._later_limit = None
             if end - position < 2:
                 self._needed = 2
                 return position

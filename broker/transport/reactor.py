@@ -231,7 +231,8 @@ class Reactor:
                 connection.sock.shutdown(socket.SHUT_WR)
 
     def _begin_leaving(self, connection: Connection) -> None:
-        self._leaving.add(connection, self._clock() + self._goodbye)
+        now = self._clock()
+        self._leaving.add(connection, now + self._goodbye, now)
         if self._leaving.next < self._timer_deadline:
             self._arm_timer()
 

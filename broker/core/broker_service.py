@@ -1,0 +1,105 @@
+"""The broker as a service: what it answers when it is asked DIRECT as `$broker`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from broker.core import notices
+from broker.core.peer import Effects, Peer
+from broker.core.registry import Registry
+from broker.protocol.codec import Envelope
+from broker.protocol.errors import ErrorCode, Reason
+
+__all__ = ["BrokerService"]
+
+UP = "$up"
+DOWN = "$down"
+
+
+class BrokerService:
+    """Answers SERVICES, WATCH, UNWATCH, STATS and WHOAMI; tells watchers who comes and goes.
+
+    Args:
+        registry: the identified peers.
+        effects: where frames for peers are entered.
+        statistics: returns what STATS answers.
+        epoch: the wall-clock time at the monotonic clock's zero, in seconds since 1970, so that
+            times can be shown to people. No decision rests on it.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        effects: Effects,
+        statistics: Callable[[], dict[str, Any]],
+        epoch: float,
+    ) -> None:
+        self._registry = registry
+        self._effects = effects
+        self._statistics = statistics
+        self._epoch = epoch
+        self._watchers: dict[Peer, None] = {}
+        self._events: dict[str, Callable[[Peer], object]] = {
+            "SERVICES": self._services,
+            "WATCH": self._watch,
+            "UNWATCH": self._unwatch,
+            "STATS": lambda _peer: self._statistics(),
+            "WHOAMI": self._describe,
+        }
+
+    def handle(self, peer: Peer, envelope: Envelope) -> None:
+        """Answer an EVENT that was sent to the broker. A REPLY to it is of no meaning."""
+        handler = self._events.get(envelope.event or "")
+        if handler is None:
+            message = notices.error(
+                envelope.id,
+                envelope.event,
+                ErrorCode.UNKNOWN_EVENT,
+                f"{notices.BROKER_ID} knows {', '.join(self._events)}, not {envelope.event!r}",
+            )
+        else:
+            message = notices.answer(envelope, handler(peer))
+        self._effects.send(peer, peer.frame(message))
+
+    def joined(self, peer: Peer) -> None:
+        """Tell the watchers of a new service. Called before it can watch itself."""
+        description = self._describe(peer) if self._watchers else {}
+        for watcher in self._watchers:
+            self._tell(watcher, UP, description)
+
+    def left(self, peer: Peer, reason: Reason) -> None:
+        """Tell the watchers that a service has gone, and why."""
+        self._watchers.pop(peer, None)
+        description = {**self._describe(peer), "reason": reason} if self._watchers else {}
+        for watcher in self._watchers:
+            self._tell(watcher, DOWN, description)
+
+    def _tell(self, watcher: Peer, event: str, description: dict[str, Any]) -> None:
+        self._effects.send(watcher, watcher.frame(notices.event(event, description, watcher)))
+
+    def _services(self, _peer: Peer) -> dict[str, Any]:
+        return {"services": [self._describe(peer) for peer in self._registry]}
+
+    def _watch(self, peer: Peer) -> dict[str, Any]:
+        # The answer and the first change after it go into the same outbox, in this order: what
+        # the answer does not show comes as an event, and nothing comes twice.
+        self._watchers[peer] = None
+        return self._services(peer)
+
+    def _unwatch(self, peer: Peer) -> dict[str, Any]:
+        return {"watched": self._watchers.pop(peer, self) is None}
+
+    def _describe(self, peer: Peer) -> dict[str, Any]:
+        member = peer.member
+        since = datetime.fromtimestamp(self._epoch + (member.since if member else 0), UTC)
+        return {
+            "id": peer.id,
+            "group": peer.source.group,
+            "name": member.name if member else None,
+            "meta": member.meta if member else {},
+            "since": since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "in_flight": len(peer.working),
+            "concurrency": peer.concurrency,
+        }

@@ -1,0 +1,230 @@
+"""The call ledger: every request ends exactly once.
+
+Operations: `open`, `ask_all`, `assign`, `judge`, `answered`, `lose`, `end`, `due`. Each is constant
+time a request. The ledger only keeps the books; what is sent when a request ends is the business of
+`requests`.
+
+A call is entered in three places, by each of which it has to be found: under its id with its
+requester (`Peer.asked`), with each callee that has yet to answer (`Peer.working`), and in the
+bucket of its deadline. When it ends it is taken out of all three, and nothing stays behind but its
+id: for a while, so that a late or second REPLY is known for what it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from enum import Enum
+
+from msgspec import Struct
+
+from broker.core.deadlines import Wheel
+from broker.core.memory import EndedRequests
+from broker.core.peer import Peer
+from broker.protocol.codec import Envelope
+from broker.protocol.errors import ErrorCode
+
+__all__ = ["Call", "CallLedger", "Verdict"]
+
+
+class Verdict(Enum):
+    """What a REPLY is to the ledger."""
+
+    UNKNOWN = "unknown"  # no answer to a request: to be routed by its intent
+    ANSWER = "answer"
+    LATE = "late"
+    FOREIGN = "foreign"  # from someone who was not asked
+
+
+class Call(Struct, eq=False, gc=False):
+    """A request in flight. A msgspec model, since it is made in a third of the time of others.
+
+    Attributes:
+        requester: who gets the answer.
+        id: the EVENT's.
+        event: the EVENT's.
+        deadline: when it expires, in seconds.
+        bucket: where its deadline stands.
+        callee: who has to answer; None for a gather, and while it waits for a free member.
+        missing: of a gather, who has yet to answer.
+        asked: of a gather, the ids of all who were asked.
+        waiting: the request itself, while it waits.
+        queue: where it waits.
+    """
+
+    requester: Peer
+    id: str
+    event: str | None
+    deadline: float
+    bucket: dict[Call, None]
+    callee: Peer | None = None
+    missing: dict[Peer, None] | None = None
+    asked: frozenset[str] = frozenset()
+    waiting: Envelope | None = None
+    queue: dict[Call, None] | None = None
+
+    @property
+    def callees(self) -> Sequence[Peer]:
+        """Who has yet to answer."""
+        if self.missing is not None:
+            return list(self.missing)
+        return () if self.callee is None else (self.callee,)
+
+
+class CallLedger:
+    """All requests in flight.
+
+    Args:
+        most: how many requests there may be.
+        most_per_requester: how many of these one connection may have made.
+
+    Attributes:
+        draining: no new requests are taken.
+        opened: how many requests there have been.
+        ended: how many of them have ended.
+        wheel: the deadlines of the others.
+    """
+
+    def __init__(self, most: int, most_per_requester: int) -> None:
+        self.draining = False
+        self.opened = 0
+        self.ended = 0
+        self.wheel: Wheel[Call] = Wheel()
+        self._most = most
+        self._most_per_requester = most_per_requester
+        # Where the deadline of the request before stands: of those that come in one piece, most
+        # have the same time-out.
+        self._now = self._deadline = -math.inf
+        self._timeout: int | None = None
+        self._bucket: dict[Call, None] = {}
+
+    def __len__(self) -> int:
+        return self.opened - self.ended
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self.wheel)
+
+    def objection(self, requester: Peer, envelope: Envelope) -> tuple[ErrorCode, str] | None:
+        """Return why a request cannot be taken, or None."""
+        if envelope.id in requester.asked:
+            return (
+                ErrorCode.INVALID_FRAME,
+                f"id: {envelope.id!r} is the id of a request of yours that is still in flight",
+            )
+        if self.draining:
+            return ErrorCode.DRAINING, "the broker is going down: ask another one, or try again"
+        if len(requester.asked) >= self._most_per_requester:
+            return (
+                ErrorCode.OVERLOADED,
+                f"this connection has {self._most_per_requester} requests in flight",
+            )
+        if len(self) >= self._most:
+            return ErrorCode.OVERLOADED, f"the broker has {self._most} requests in flight"
+        return None
+
+    def open(
+        self, requester: Peer, envelope: Envelope, callee: Peer | None, now: float
+    ) -> Call | None:
+        """Enter a request: an EVENT with an id and a timeout.
+
+        Args:
+            requester: who sent it.
+            envelope: the EVENT.
+            callee: who is asked; None where that is many, or nobody yet.
+            now: seconds.
+
+        Returns:
+            None where there is an `objection`.
+        """
+        id = envelope.id  # noqa: A001 - the property's name
+        asked = requester.asked
+        if (
+            id is None
+            or id in asked
+            or len(asked) >= self._most_per_requester
+            or self.opened - self.ended >= self._most
+            or self.draining
+        ):
+            return None
+        timeout = envelope.timeout
+        if timeout != self._timeout or now != self._now:
+            self._timeout, self._now = timeout, now
+            self._deadline = now + (timeout or 0) / 1000
+            self._bucket = self.wheel.bucket(self._deadline, now)
+        bucket = self._bucket
+        call = Call(requester, id, envelope.event, self._deadline, bucket, callee)
+        bucket[call] = None
+        asked[id] = call
+        if callee is not None:
+            callee.working[call] = None
+        if requester.ended is None:
+            requester.ended = EndedRequests()
+        self.opened += 1
+        return call
+
+    def ask_all(self, call: Call, callees: Sequence[Peer]) -> None:
+        """Note that a request goes to many."""
+        call.asked = frozenset(callee.id for callee in callees)
+        call.missing = dict.fromkeys(callees)
+        for callee in callees:
+            callee.working[call] = None
+
+    def assign(self, call: Call, callee: Peer) -> None:
+        """Note that a callee has been found for a request that waited."""
+        self._leave_queue(call)
+        call.callee = callee
+        callee.working[call] = None
+
+    def judge(self, requester: Peer, id: str | None, callee: Peer) -> Verdict:  # noqa: A002
+        """Return what a REPLY that `callee` sends to `requester` is. Changes nothing."""
+        call = requester.asked.get(id)  # type: ignore[arg-type] # None is no request's id
+        if call is None:
+            known = requester.ended is not None and id in requester.ended
+            return Verdict.LATE if known else Verdict.UNKNOWN
+        if call in callee.working:
+            return Verdict.ANSWER
+        return Verdict.LATE if callee.id in call.asked else Verdict.FOREIGN
+
+    def answered(self, call: Call, callee: Peer) -> None:
+        """Enter the REPLY of a callee that had yet to answer; end the request if it is complete."""
+        del callee.working[call]
+        missing = call.missing
+        if missing is not None:
+            del missing[callee]
+            if missing:
+                return
+        id, requester = call.id, call.requester  # noqa: A001 - the property's name
+        del requester.asked[id]
+        del call.bucket[call]
+        self.ended += 1
+        requester.ended.add_answered(id)  # type: ignore[union-attr] # made by `open`
+
+    def lose(self, call: Call, callee: Peer) -> None:
+        """Note that a callee will not answer; end the request if it was the last."""
+        if call.missing is not None and len(call.missing) > 1:
+            del callee.working[call]
+            del call.missing[callee]
+        else:
+            self.end(call)
+
+    def end(self, call: Call) -> Sequence[Peer]:
+        """End a request that was not answered in full; return who has yet to answer it."""
+        callees = call.callees
+        for callee in callees:
+            del callee.working[call]
+        self._leave_queue(call)
+        id, requester = call.id, call.requester  # noqa: A001 - the property's name
+        del requester.asked[id]
+        del call.bucket[call]
+        self.ended += 1
+        requester.ended.add_unanswered(id)  # type: ignore[union-attr] # made by `open`
+        return callees
+
+    def due(self, now: float) -> Iterator[Call]:
+        """Return the requests whose time is over. Each has to be ended before the next."""
+        return self.wheel.due(now)
+
+    def _leave_queue(self, call: Call) -> None:
+        if call.queue is not None:
+            del call.queue[call]
+            call.queue = call.waiting = None
