@@ -18,7 +18,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from broker.core.deadlines import Wheel
+from broker.core.deadlines import Alarm, Wheel
 from broker.core.memory import EndedRequests
 from broker.core.peer import Peer
 from broker.protocol.codec import Envelope
@@ -77,6 +77,7 @@ class CallLedger:
     Args:
         most: how many requests there may be.
         most_per_requester: how many of these one connection may have made.
+        alarm: when to look at `due`.
 
     Attributes:
         draining: no new requests are taken.
@@ -85,11 +86,11 @@ class CallLedger:
         wheel: the deadlines of the others.
     """
 
-    def __init__(self, most: int, most_per_requester: int) -> None:
+    def __init__(self, most: int, most_per_requester: int, alarm: Alarm) -> None:
         self.draining = False
         self.opened = 0
         self.ended = 0
-        self.wheel: Wheel[Call] = Wheel()
+        self.wheel: Wheel[Call] = Wheel(alarm)
         self._most = most
         self._most_per_requester = most_per_requester
         # Where the deadline of the request before stands: of those that come in one piece, most

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Deadlines", "Wheel"]
+__all__ = ["Alarm", "Deadlines", "Wheel"]
 
 Item = TypeVar("Item")
 
@@ -29,16 +29,34 @@ _FAR: Final = 60.0
 _COARSE_GRANULE: Final = 1.0
 
 
+class Alarm:
+    """When to look at some wheels again.
+
+    Attributes:
+        time: in seconds; no wheel that was given this alarm has anything due before. Wheels only
+            ever bring it forward; whoever looks at them puts it back.
+    """
+
+    __slots__ = ("time",)
+
+    def __init__(self) -> None:
+        self.time = math.inf
+
+
 class Wheel(Generic[Item]):
     """Buckets of items that fall due together.
+
+    Args:
+        alarm: is brought forward when an item falls due before its time.
 
     Attributes:
         next: when to look again, in seconds: no item falls due before. An item that was taken out
             may leave it too early, never too late. Infinite where there is nothing to wait for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alarm: Alarm) -> None:
         self.next = math.inf
+        self._alarm = alarm
         self._buckets: dict[float, dict[Item, None]] = {}
         self._order: list[float] = []
 
@@ -51,6 +69,7 @@ class Wheel(Generic[Item]):
             bucket = self._buckets[end] = {}
             heapq.heappush(self._order, end)
             self.next = self._order[0]
+            self._alarm.time = min(self._alarm.time, end)
         return bucket
 
     def due(self, now: float) -> Iterator[Item]:
@@ -72,10 +91,14 @@ class Wheel(Generic[Item]):
 
 
 class Deadlines(Generic[Item]):
-    """Items, each with the time when it falls due. An item is in at most once."""
+    """Items, each with the time when it falls due. An item is in at most once.
 
-    def __init__(self) -> None:
-        self._wheel: Wheel[Item] = Wheel()
+    Args:
+        alarm: is brought forward when an item falls due before its time.
+    """
+
+    def __init__(self, alarm: Alarm) -> None:
+        self._wheel: Wheel[Item] = Wheel(alarm)
         self._bucket_of: dict[Item, dict[Item, None]] = {}
 
     @property

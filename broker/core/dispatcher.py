@@ -15,7 +15,7 @@ import attrs
 from broker.core import notices
 from broker.core.authentication import TokenTable
 from broker.core.broker_service import BrokerService
-from broker.core.deadlines import Deadlines
+from broker.core.deadlines import Alarm, Deadlines
 from broker.core.exchange import Batch, Exchange
 from broker.core.flow import Flow
 from broker.core.heartbeat import Heartbeat
@@ -53,6 +53,7 @@ class Dispatcher:
 
     Attributes:
         effects: what the transport has to do; see `Effects`.
+        alarm: when the transport has to call `tick`.
         registry: the identified peers.
         counters: what has happened so far.
     """
@@ -65,17 +66,24 @@ class Dispatcher:
         self.counters = Counters()
         self._peers: set[Peer] = set()
         ping = settings.timing.ping_ms / 1000
-        self._heartbeat = Heartbeat(ping)
-        self._opening: Deadlines[Peer] = Deadlines()
+        self.alarm = Alarm()
+        self._heartbeat = Heartbeat(ping, self.alarm)
+        self._opening: Deadlines[Peer] = Deadlines(self.alarm)
         limits = settings.limits
         self.flow = Flow(
             limits.outbox_high_bytes,
             limits.outbox_bytes,
             settings.timing.stall_ms / 1000,
             self.effects,
+            self.alarm,
         )
         self.requests = Requests(
-            self.registry, self.effects, self.counters, limits, forgive=2 * ping
+            registry=self.registry,
+            effects=self.effects,
+            counters=self.counters,
+            limits=limits,
+            forgive=2 * ping,
+            alarm=self.alarm,
         )
         self._service = BrokerService(
             self.registry, self.effects, lambda: attrs.asdict(self.statistics()), epoch
@@ -121,11 +129,10 @@ class Dispatcher:
     def receive(self, peer: Peer, messages: Sequence[Message], now: float) -> None:
         """Handle the messages that came from a peer, in order."""
         peer.last_heard = self.requests.now = now
-        count = 0
+        count = len(messages)
         exchange = self._exchange
         batch: Batch = {}
         for message in messages:
-            count += 1
             receiver = exchange.sole_receiver(peer, message)
             if receiver is not None:
                 run = batch.get(receiver)
@@ -194,13 +201,6 @@ class Dispatcher:
 
     # Time.
 
-    @property
-    def next_deadline(self) -> float:
-        """When `tick` has something to do, in seconds."""
-        return min(
-            self._heartbeat.next, self._opening.next, self.flow.next, self.requests.next_deadline
-        )
-
     def tick(self, now: float) -> None:
         """Do what has fallen due."""
         self.requests.tick(now)
@@ -221,6 +221,9 @@ class Dispatcher:
                 self.effects.send(peer, peer.frame(notices.PING))
         for peer in list(self.flow.tick(now)):
             self._cut_slow(peer)
+        self.alarm.time = min(
+            self._heartbeat.next, self._opening.next, self.flow.next, self.requests.next
+        )
 
     def settle(self) -> None:
         """Cut the receivers that went past their limit. A transport calls this before it writes."""

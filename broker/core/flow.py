@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from broker.core.deadlines import Deadlines
+from broker.core.deadlines import Alarm, Deadlines
 from broker.core.peer import Effects, Peer
 
 __all__ = ["Flow"]
@@ -24,16 +24,17 @@ class Flow:
         limit: bytes unsent, past which a receiver is cut.
         stall: seconds.
         effects: where peers to pause and to resume are entered.
+        alarm: when to call `tick`.
     """
 
-    def __init__(self, high: int, limit: int, stall: float, effects: Effects) -> None:
+    def __init__(self, high: int, limit: int, stall: float, effects: Effects, alarm: Alarm) -> None:
         self.high = high
         self.low = high // 2
         self._limit = limit
         self._stall = stall
         self._effects = effects
         self._senders: dict[Peer, set[Peer]] = {}
-        self._deadlines: Deadlines[Peer] = Deadlines()
+        self._deadlines: Deadlines[Peer] = Deadlines(alarm)
         self._overfull: dict[Peer, None] = {}
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from broker.core.deadlines import Deadlines
+from broker.core.deadlines import Alarm, Deadlines
 from broker.core.peer import Peer
 
 __all__ = ["Heartbeat"]
@@ -20,11 +20,12 @@ class Heartbeat:
 
     Args:
         ping: seconds.
+        alarm: when to call `tick`.
     """
 
-    def __init__(self, ping: float) -> None:
+    def __init__(self, ping: float, alarm: Alarm) -> None:
         self._ping = ping
-        self._deadlines: Deadlines[Peer] = Deadlines()
+        self._deadlines: Deadlines[Peer] = Deadlines(alarm)
         self._pinged_at: dict[Peer, float] = {}
 
     @property

@@ -15,7 +15,7 @@ from msgspec import Raw
 from broker.core import notices
 from broker.core.balancer import Balancer, is_full
 from broker.core.calls import Call, CallLedger
-from broker.core.deadlines import Deadlines
+from broker.core.deadlines import Alarm, Deadlines
 from broker.core.peer import Effects, Peer
 from broker.core.registry import Registry
 from broker.core.settings import LimitSettings
@@ -36,6 +36,7 @@ class Requests:
         limits: how many requests there may be.
         forgive: seconds after which a member that let a request expire is taken for as good as any
             other. By then its heartbeat has told whether it lives.
+        alarm: when to call `tick`.
 
     Attributes:
         ledger: the requests in flight.
@@ -44,13 +45,15 @@ class Requests:
 
     def __init__(
         self,
+        *,
         registry: Registry,
         effects: Effects,
         counters: Counters,
         limits: LimitSettings,
         forgive: float,
+        alarm: Alarm,
     ) -> None:
-        self.ledger = CallLedger(limits.requests, limits.requests_per_connection)
+        self.ledger = CallLedger(limits.requests, limits.requests_per_connection, alarm)
         self.now = 0.0
         self._registry = registry
         self._effects = effects
@@ -58,12 +61,12 @@ class Requests:
         self._limits = limits
         self._forgive = forgive
         self._balancers: dict[str, Balancer] = {}
-        self._unforgiven: Deadlines[Peer] = Deadlines()
+        self._unforgiven: Deadlines[Peer] = Deadlines(alarm)
         self._waiting_bytes = 0
 
     @property
-    def next_deadline(self) -> float:
-        """When `tick` has something to do, in seconds."""
+    def next(self) -> float:
+        """When to look again, in seconds."""
         return min(self.ledger.wheel.next, self._unforgiven.next)
 
     # Asking.

@@ -35,6 +35,9 @@ _PLAIN: Final = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 # Inside a string: the longest run before its closing quote or an unfinished escape.
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
+# How a piece of input ends that holds whole messages.
+_ENDS: Final = (b"\n", b"}")
+
 # As numbers: looking for a number in bytes is several times faster than looking for a byte.
 _NEWLINE: Final = 10
 _RETURN: Final = 13
@@ -77,6 +80,8 @@ class JsonStream:
         self.limit = limit if first_limit is None else first_limit
         self._later_limit = limit
         self._at_first = first_limit is not None
+        # Nothing is pending: what comes next begins a message, of any size up to the limit.
+        self._at_boundary = first_limit is None
         self.failure: RemoteProtocolError | None = None
         self.finished = False
         # The message that has begun but not ended, and how far it has been scanned.
@@ -87,6 +92,15 @@ class JsonStream:
 
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes in; return the messages that they complete, in order."""
+        # Nearly always this is all there is to do.
+        if self._at_boundary and data[-1:] in _ENDS and len(data) <= self.limit:
+            try:
+                return decode_lines(data)  # type: ignore[return-value] # every envelope is a message
+            except (ValueError, RecursionError):
+                pass  # Some message in it is wrong, or not whole: find out which.
+        return self._receive(data)
+
+    def _receive(self, data: bytes) -> list[Message]:
         if self.failure is not None:
             return []
         messages: list[Message] = []
@@ -97,6 +111,7 @@ class JsonStream:
                 self._receive_block(data, messages)
         except RemoteProtocolError as failure:
             self.failure = failure
+        self._at_boundary = not (self._partial or self._at_first or self.failure)
         return messages
 
     def take_replies(self) -> bytes:

@@ -51,13 +51,13 @@ class Connection:
         peer = self.peer
         outbox = peer.outbox
         while outbox:
-            data = self._next_write()
+            data = outbox[0] if len(outbox) == 1 else self._join_outbox()
             try:
                 sent = self.sock.send(data)
             except (BlockingIOError, InterruptedError):
                 return False
             peer.outbox_bytes -= sent
-            if peer.outbox_bytes == 0:
+            if not peer.outbox_bytes:
                 outbox.clear()
                 self.partial = 0
                 return True
@@ -66,20 +66,16 @@ class Connection:
                 return False
         return True
 
-    def _next_write(self) -> bytes:
-        peer = self.peer
-        outbox = peer.outbox
-        if len(outbox) == 1:
-            data = outbox[0]
-        elif peer.outbox_bytes <= _WRITE_SIZE:
-            data = b"".join(outbox)
-        else:
-            size = count = 0
-            while count < len(outbox) and size < _WRITE_SIZE:
-                size += len(outbox[count])
-                count += 1
-            data = b"".join(outbox[:count])
-        return data
+    def _join_outbox(self) -> bytes:
+        """Return the outbox's bytes, or as many as make sense to write at a time."""
+        outbox = self.peer.outbox
+        if self.peer.outbox_bytes <= _WRITE_SIZE:
+            return b"".join(outbox)
+        size = count = 0
+        while size < _WRITE_SIZE and count < len(outbox):
+            size += len(outbox[count])
+            count += 1
+        return b"".join(outbox[:count])
 
     def _drop_sent(self, sent: int) -> None:
         """Take what was sent out of the outbox; what is left of a message stays, as its first."""
