@@ -135,7 +135,9 @@ def test_inner_layers_do_no_io(module: str) -> None:
 
 
 def test_no_import_cycles() -> None:
-    graph = {name: _runtime_imports(path) & MODULES.keys() - {name} for name, path in MODULES.items()}
+    graph = {
+        name: _runtime_imports(path) & MODULES.keys() - {name} for name, path in MODULES.items()
+    }
     done: set[str] = set()
     while ready := {name for name, needs in graph.items() if name not in done and needs <= done}:
         done |= ready

@@ -215,7 +215,10 @@ def test_a_token_that_no_client_will_match_is_a_problem(token: str) -> None:
             f"sha256 = '{SHA256}'",
             "sha256: unknown key here; did you mean tokens[].sha256?",
         ),
-        ("zork = 1", "zork: unknown key; known here: listeners, tokens, timing, limits"),
+        (
+            "zork = 1",
+            "zork: unknown key; known here: listeners, tokens, allowed_origins, timing, limits",
+        ),
         ('limits."?" = 1', 'limits."?": unknown key; known here: '),
         ('"" = 1', '"": unknown key; known here: '),
         # Right by itself, wrong twice.
@@ -319,6 +322,7 @@ def test_the_effective_settings_can_be_read_back() -> None:
 
     del shown["tokens"]
     assert shown == {
+        "allowed_origins": [],
         "listeners": [{"address": "tcp://127.0.0.1:0"}, {"address": "unix:///a\x7fb\"c'd"}],
         "timing": attrs.asdict(settings.timing),
         "limits": attrs.asdict(settings.limits),

@@ -76,6 +76,10 @@ class BrokerService:
         for watcher in self._watchers:
             self._tell(watcher, DOWN, description)
 
+    def stop(self) -> None:
+        """Tell nobody any more: when all go at once, everyone learns it by going."""
+        self._watchers.clear()
+
     def _tell(self, watcher: Peer, event: str, description: dict[str, Any]) -> None:
         self._effects.send(watcher, watcher.frame(notices.event(event, description, watcher)))
 

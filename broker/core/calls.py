@@ -137,7 +137,7 @@ class CallLedger:
         Returns:
             None where there is an `objection`.
         """
-        id = envelope.id  # noqa: A001 - the property's name
+        id = envelope.id
         asked = requester.asked
         if (
             id is None
@@ -176,7 +176,7 @@ class CallLedger:
         call.callee = callee
         callee.working[call] = None
 
-    def judge(self, requester: Peer, id: str | None, callee: Peer) -> Verdict:  # noqa: A002
+    def judge(self, requester: Peer, id: str | None, callee: Peer) -> Verdict:
         """Return what a REPLY that `callee` sends to `requester` is. Changes nothing."""
         call = requester.asked.get(id)  # type: ignore[arg-type] # None is no request's id
         if call is None:
@@ -194,7 +194,7 @@ class CallLedger:
             del missing[callee]
             if missing:
                 return
-        id, requester = call.id, call.requester  # noqa: A001 - the property's name
+        id, requester = call.id, call.requester
         del requester.asked[id]
         del call.bucket[call]
         self.ended += 1
@@ -214,7 +214,7 @@ class CallLedger:
         for callee in callees:
             del callee.working[call]
         self._leave_queue(call)
-        id, requester = call.id, call.requester  # noqa: A001 - the property's name
+        id, requester = call.id, call.requester
         del requester.asked[id]
         del call.bucket[call]
         self.ended += 1

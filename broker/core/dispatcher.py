@@ -36,7 +36,13 @@ from broker.protocol.frames import OpCode
 from broker.protocol.identify import Welcome, parse_identification
 from broker.protocol.wire import Wire
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "random_id"]
+
+
+def random_id() -> str:
+    """Return a random UUID."""
+    return str(uuid.uuid4())
+
 
 # Looked at for every message, so looked up once.
 _EVENT, _REPLY = int(OpCode.EVENT), int(OpCode.REPLY)
@@ -50,6 +56,7 @@ class Dispatcher:
         settings: what the operator has set.
         epoch: the wall-clock time at the zero of the clock that `now` is taken from, in seconds
             since 1970; only for showing times to people.
+        new_id: makes connection ids, and ids for events that have none.
 
     Attributes:
         effects: what the transport has to do; see `Effects`.
@@ -58,10 +65,13 @@ class Dispatcher:
         counters: what has happened so far.
     """
 
-    def __init__(self, settings: Settings, epoch: float = 0.0) -> None:
+    def __init__(
+        self, settings: Settings, epoch: float = 0.0, new_id: Callable[[], str] = random_id
+    ) -> None:
         self._settings = settings
+        self._new_id = new_id
         self._tokens = TokenTable(settings.tokens)
-        self.effects = Effects()
+        self.effects = Effects(settings.limits.outbox_bytes)
         self.registry = Registry()
         self.counters = Counters()
         self._peers: set[Peer] = set()
@@ -72,7 +82,6 @@ class Dispatcher:
         limits = settings.limits
         self.flow = Flow(
             limits.outbox_high_bytes,
-            limits.outbox_bytes,
             settings.timing.stall_ms / 1000,
             self.effects,
             self.alarm,
@@ -95,6 +104,7 @@ class Dispatcher:
             flow=self.flow,
             requests=self.requests,
             service=self._service,
+            new_id=new_id,
         )
         self._handlers: dict[int, Callable[[Peer, Envelope, float], None]] = {
             OpCode.IDENTIFY: self._on_identify,
@@ -115,7 +125,7 @@ class Dispatcher:
             deadline: when it must have identified itself, in seconds.
         """
         peer = Peer(
-            id=str(uuid.uuid4()),
+            id=self._new_id(),
             frame=wire.frame,
             frame_all=wire.frame_all,
             address=address,
@@ -147,6 +157,9 @@ class Dispatcher:
                     break
                 self._handle(peer, message, now)
         exchange.deliver(peer, batch, now)
+        if peer.outbox_bytes > self.flow.high:
+            # Whoever makes the broker answer, and does not read, is a slow receiver of its own.
+            self.flow.congest(peer, peer, now)
         peer.messages_in += count
         self.counters.frames_in += count
 
@@ -196,6 +209,7 @@ class Dispatcher:
     def close_all(self, reason: Reason, message: str = "") -> None:
         """End every request and every connection."""
         self.requests.end_all()
+        self._service.stop()
         for peer in list(self._peers):
             self.close(peer, reason, message)
 
@@ -227,7 +241,9 @@ class Dispatcher:
 
     def settle(self) -> None:
         """Cut the receivers that went past their limit. A transport calls this before it writes."""
-        for peer in self.flow.take_overfull():
+        overfull = self.effects.overfull
+        while overfull:
+            peer, _ = overfull.popitem()
             self._cut_slow(peer)
 
     def statistics(self) -> Statistics:

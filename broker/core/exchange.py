@@ -7,8 +7,7 @@ a frame where many come at a time, and costs nothing where they come one by one.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from broker.core import notices
 from broker.core.broker_service import BrokerService
@@ -44,6 +43,7 @@ class Exchange:
         flow: told of receivers that cannot keep up.
         requests: told of requests and their answers.
         service: answers what is sent to the broker itself.
+        new_id: makes ids for events that have none.
     """
 
     def __init__(
@@ -55,12 +55,14 @@ class Exchange:
         flow: Flow,
         requests: Requests,
         service: BrokerService,
+        new_id: Callable[[], str],
     ) -> None:
         self._effects = effects
         self._counters = counters
         self._flow = flow
         self._requests = requests
         self._service = service
+        self._new_id = new_id
         self._router = Router(registry)
         # The very objects, for the hot path.
         self._ledger = requests.ledger
@@ -88,8 +90,8 @@ class Exchange:
             return None
         if intent.target == "DIRECT":
             receiver = self._by_id.get(intent.identifier)
-        elif intent.pick == "ONE" and intent.target == "GROUP":
-            request = envelope.timeout is not None and op == _EVENT
+        elif op == _EVENT and intent.pick == "ONE" and intent.target == "GROUP":
+            request = envelope.timeout is not None
             receiver = self._requests.pick(peer, intent, request=request)
         else:
             return None
@@ -148,15 +150,15 @@ class Exchange:
             return
         if not receivers:
             self._unroutable(peer, envelope, intent)
-        elif envelope.op == _REPLY:
+            return
+        if envelope.id is None and envelope.op == _EVENT:
+            envelope.id = self._new_id()
+        if envelope.op == _REPLY:
             self._route_reply(peer, envelope, intent, receivers, now)
         elif envelope.timeout is not None:
             self._route_request(peer, envelope, intent, receivers, now)
         else:
-            if intent.pick == "ONE":
-                chosen = self._requests.pick(peer, intent, request=False)
-                receivers = () if chosen is None else (chosen,)
-            self._broadcast(peer, receivers, envelope, now)
+            self._broadcast(peer, self._narrow(peer, intent, receivers), envelope, now)
 
     def _route_reply(
         self,
@@ -188,7 +190,16 @@ class Exchange:
                     f"intent: answer a request with DIRECT to its requester, {receiver.id!r}",
                 )
                 return
-        self._broadcast(peer, receivers, envelope, now)
+        self._broadcast(peer, self._narrow(peer, intent, receivers), envelope, now)
+
+    def _narrow(
+        self, peer: Peer, intent: EnvelopeIntent, receivers: Sequence[Peer]
+    ) -> Sequence[Peer]:
+        """Return the one of the receivers that is meant, if one is."""
+        if intent.pick != "ONE" or intent.target != "GROUP":
+            return receivers
+        chosen = self._requests.pick(peer, intent, request=False)
+        return receivers if chosen is None else (chosen,)
 
     def _route_request(
         self,
@@ -239,7 +250,7 @@ class Exchange:
         self._counters.frames_out += len(receivers)
 
     def _complete(self, peer: Peer, envelope: Envelope) -> EnvelopeIntent | None:
-        """Fill in what a frame may leave out; answer with an error where something is wrong.
+        """Look whether a frame has all it needs; answer with an error where it has not.
 
         Returns:
             The frame's intent, if it can go on.
@@ -257,8 +268,6 @@ class Exchange:
         if problem:
             self._error(peer, envelope, code, problem)
             return None
-        if envelope.id is None and envelope.op == _EVENT:
-            envelope.id = str(uuid.uuid4())
         return envelope.intent
 
     def _unroutable(self, peer: Peer, envelope: Envelope, intent: EnvelopeIntent) -> None:
@@ -266,9 +275,10 @@ class Exchange:
             # An error in answer to an answer would be of use to nobody.
             self._counters.unroutable_replies += 1
         elif intent.target != "GLOBAL" or envelope.timeout is not None:
+            other = "other " if intent.identifier == peer.source.group else ""
             what = {
                 "GLOBAL": "other connection",
-                "GROUP": f"member of group {intent.identifier!r}",
+                "GROUP": f"{other}member of group {intent.identifier!r}",
                 "DIRECT": f"connection {intent.identifier!r}",
             }[intent.target]
             self._error(peer, envelope, ErrorCode.NO_ROUTE, f"there is no {what}")

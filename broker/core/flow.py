@@ -2,8 +2,8 @@
 
 Past the high mark, a receiver is *congested*: the senders that feed it are not read, for at most
 the stall time. They are read again as soon as its outbox has fallen below half the high mark. A
-receiver that is past the limit, or still past the high mark when the stall time is over, is *stuck*
-and has to be cut.
+receiver that is still past the high mark when the stall time is over is *stuck* and has to be cut;
+so is one that goes past the limit (`Effects.limit`), whoever fed it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,18 @@ class Flow:
 
     Args:
         high: bytes unsent, past which senders are stalled.
-        limit: bytes unsent, past which a receiver is cut.
         stall: seconds.
         effects: where peers to pause and to resume are entered.
         alarm: when to call `tick`.
     """
 
-    def __init__(self, high: int, limit: int, stall: float, effects: Effects, alarm: Alarm) -> None:
+    def __init__(self, high: int, stall: float, effects: Effects, alarm: Alarm) -> None:
         self.high = high
         self.low = high // 2
-        self._limit = limit
         self._stall = stall
         self._effects = effects
         self._senders: dict[Peer, set[Peer]] = {}
         self._deadlines: Deadlines[Peer] = Deadlines(alarm)
-        self._overfull: dict[Peer, None] = {}
 
     @property
     def next(self) -> float:
@@ -44,8 +41,6 @@ class Flow:
 
     def congest(self, sender: Peer, receiver: Peer, now: float) -> None:
         """Note that `sender` brought `receiver` past the high mark, or further past it."""
-        if receiver.outbox_bytes > self._limit:
-            self._overfull[receiver] = None
         if not receiver.congested:
             receiver.congested = True
             self._senders[receiver] = set()
@@ -63,17 +58,10 @@ class Flow:
             return
         receiver.congested = False
         self._deadlines.discard(receiver)
-        self._overfull.pop(receiver, None)
         for sender in self._senders.pop(receiver):
             sender.stalls -= 1
             if sender.stalls == 0:
                 self._effects.to_resume.append(sender)
-
-    def take_overfull(self) -> list[Peer]:
-        """Return the receivers past the limit, and forget them."""
-        overfull = list(self._overfull)
-        self._overfull.clear()
-        return overfull
 
     def tick(self, now: float) -> Iterator[Peer]:
         """Return the receivers that are still stuck after the stall time; let the others go on."""

@@ -49,6 +49,9 @@ class Heartbeat:
         """
         for peer in self._deadlines.due(now):
             pinged_at = self._pinged_at.pop(peer, None)
+            if peer.stalls:
+                # It is not read for now, so it cannot be heard. It is not to blame for that.
+                peer.last_heard = now
             if pinged_at is not None and peer.last_heard < pinged_at:
                 yield peer, True
             elif peer.last_heard + self._ping > now:

@@ -29,7 +29,7 @@ class EndedRequests:
         self._unanswered: set[str] = set()
         self._older_unanswered: set[str] = set()
 
-    def add_answered(self, id: str) -> None:  # noqa: A002 - the property's name
+    def add_answered(self, id: str) -> None:
         """Remember a request that ended with an answer."""
         answered = self._answered
         answered.add(id)
@@ -37,14 +37,14 @@ class EndedRequests:
             self._older_answered = answered
             self._answered = set()
 
-    def add_unanswered(self, id: str) -> None:  # noqa: A002 - the property's name
+    def add_unanswered(self, id: str) -> None:
         """Remember a request that ended without one, or not with all."""
         self._unanswered.add(id)
         if len(self._unanswered) > _UNANSWERED:
             self._older_unanswered = self._unanswered
             self._unanswered = set()
 
-    def __contains__(self, id: object) -> bool:  # noqa: A002 - the property's name
+    def __contains__(self, id: object) -> bool:
         return (
             id in self._answered
             or id in self._unanswered

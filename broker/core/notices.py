@@ -37,12 +37,12 @@ _SOURCE: Final = EnvelopeSource(id=BROKER_ID, group=BROKER_ID)
 PING: Final = encode(Envelope(op=OpCode.PING))
 
 
-def pong(id: str | None) -> bytes:  # noqa: A002 - the property's name
+def pong(id: str | None) -> bytes:
     """Answer a PING; the id is the PING's."""
     return encode(Envelope(op=OpCode.PONG, id=id))
 
 
-def welcome(id: str | None, data: object) -> bytes:  # noqa: A002 - the property's name
+def welcome(id: str | None, data: object) -> bytes:
     """Answer an IDENTIFY; the id is the IDENTIFY's."""
     return encode(Envelope(op=OpCode.IDENTIFY, id=id, data=Raw(encode(data))))
 
@@ -61,7 +61,7 @@ def answer(envelope: Envelope, data: object) -> bytes:
 
 
 def error(
-    id: str | None,  # noqa: A002 - the property's name
+    id: str | None,
     event: str | None,
     code: ErrorCode,
     message: str,
@@ -82,7 +82,7 @@ def error(
     )
 
 
-def expect(id: str, members: Sequence[Peer]) -> bytes:  # noqa: A002 - the property's name
+def expect(id: str, members: Sequence[Peer]) -> bytes:
     """Tell a requester whose answers it can expect."""
     data = {"members": [{"id": member.id, "group": member.source.group} for member in members]}
     return encode(
@@ -90,7 +90,7 @@ def expect(id: str, members: Sequence[Peer]) -> bytes:  # noqa: A002 - the prope
     )
 
 
-def cancel(id: str, requester: EnvelopeSource) -> bytes:  # noqa: A002 - the property's name
+def cancel(id: str, requester: EnvelopeSource) -> bytes:
     """Tell a callee that nobody waits for its answer any more."""
     return encode(Envelope(op=OpCode.EVENT, id=id, event=CANCEL, source=requester))
 

@@ -110,17 +110,18 @@ class Peer:
     source: EnvelopeSource = attrs.field(init=False)
     member: Member | None = None
     echo: bool = True
-    outbox: list[bytes] = attrs.field(factory=list)
+    outbox: list[bytes] = attrs.field(factory=list, repr=False)
     outbox_bytes: int = 0
     congested: bool = False
     stalls: int = 0
     messages_in: int = 0
     concurrency: int | None = None
-    asked: dict[str, Call] = attrs.field(factory=dict)
-    working: dict[Call, None] = attrs.field(factory=dict)
+    # Each of these leads to other peers, and from them back here.
+    asked: dict[str, Call] = attrs.field(factory=dict, repr=False)
+    working: dict[Call, None] = attrs.field(factory=dict, repr=False)
     missed: int = 0
     ended: EndedRequests | None = None
-    balancer: Balancer | None = None
+    balancer: Balancer | None = attrs.field(default=None, repr=False)
     farewell: Farewell | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -142,12 +143,16 @@ class Effects:
     """What a transport has to do after a batch: filled by the core, emptied by the transport.
 
     Attributes:
+        limit: bytes unsent, past which a receiver has to be cut.
+        overfull: receivers that are past it.
         to_flush: peers whose outbox was empty and is not any more.
         to_close: peers that were closed; each has its `farewell`.
         to_pause: peers that are not to be read for now.
         to_resume: peers that may be read again.
     """
 
+    limit: int
+    overfull: dict[Peer, None] = attrs.field(factory=dict)
     to_flush: list[Peer] = attrs.field(factory=list)
     to_close: list[Peer] = attrs.field(factory=list)
     to_pause: list[Peer] = attrs.field(factory=list)
@@ -159,3 +164,5 @@ class Effects:
             self.to_flush.append(peer)
         peer.outbox.append(framed)
         peer.outbox_bytes += len(framed)
+        if peer.outbox_bytes > self.limit:
+            self.overfull[peer] = None

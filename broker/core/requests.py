@@ -62,7 +62,7 @@ class Requests:
         self._forgive = forgive
         self._balancers: dict[str, Balancer] = {}
         self._unforgiven: Deadlines[Peer] = Deadlines(alarm)
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
 
     @property
     def next(self) -> float:
@@ -120,7 +120,7 @@ class Requests:
         size = _size(envelope)
         waiting = len(balancer.waiting) + sum(map(len, balancer.waiting_for.values()))
         full = waiting >= self._limits.waiting_per_group
-        if full or self._waiting_bytes + size > self._limits.waiting_bytes:
+        if full or self.waiting_bytes + size > self._limits.waiting_bytes:
             return (
                 ErrorCode.OVERLOADED,
                 f"group {intent.identifier!r} is at its concurrency, and {waiting} requests wait",
@@ -137,7 +137,7 @@ class Requests:
         chosen = None if intent.key is None else balancer.pick_by_key(intent.key, but)
         call.queue = balancer.queue_for(chosen)
         call.queue[call] = None
-        self._waiting_bytes += size
+        self.waiting_bytes += size
         return None
 
     # Ending.
@@ -150,7 +150,7 @@ class Requests:
             if balancer.waiting or balancer.waiting_for:
                 self._serve(callee, balancer)
 
-    def cancel(self, requester: Peer, id: str) -> None:  # noqa: A002 - the property's name
+    def cancel(self, requester: Peer, id: str) -> None:
         """End a request that its requester gives up. One that has ended already is left alone."""
         call = requester.asked.get(id)
         if call is not None:
@@ -183,15 +183,7 @@ class Requests:
             if peer.balancer is not None:
                 peer.balancer.update(peer)
         for call in self.ledger.due(now):
-            waited = call.waiting is not None
-            callees = self._end(call)
-            for callee in callees:
-                callee.missed += 1
-                self._unforgiven.add(callee, now + self._forgive, now)
-                self._fail(call, ErrorCode.EXPIRED, "did not answer in time", callee)
-                self.released(callee)
-            if waited:
-                self._fail(call, ErrorCode.EXPIRED, "no member was free in time")
+            self._expire(call)
 
     def end_all(self) -> None:
         """End every request, since the broker is going down."""
@@ -204,8 +196,19 @@ class Requests:
 
     def _end(self, call: Call) -> Sequence[Peer]:
         if call.waiting is not None:
-            self._waiting_bytes -= _size(call.waiting)
+            self.waiting_bytes -= _size(call.waiting)
         return self.ledger.end(call)
+
+    def _expire(self, call: Call) -> None:
+        if call.waiting is not None:
+            self._end(call)
+            self._fail(call, ErrorCode.EXPIRED, "no member was free in time")
+            return
+        for callee in self._end(call):
+            callee.missed += 1
+            self._unforgiven.add(callee, self.now + self._forgive, self.now)
+            self._fail(call, ErrorCode.EXPIRED, "did not answer in time", callee)
+            self.released(callee)
 
     def _give_up(self, call: Call) -> None:
         self._counters.cancelled += 1
@@ -218,8 +221,9 @@ class Requests:
         self._counters.failed[code] += 1
         details = None
         if member is not None:
-            message = f"{member.source.group} {member.id} {message}"
             details = {"member": member.id}
+            if code is not ErrorCode.DRAINING:
+                message = f"{member.source.group} {member.id} {message}"
         self._tell(call.requester, notices.error(call.id, call.event, code, message, details))
 
     def _tell(self, peer: Peer, message: bytes) -> None:
@@ -269,7 +273,10 @@ class Requests:
             envelope = call.waiting
             if envelope is None:
                 return
-            self._waiting_bytes -= _size(envelope)
+            if call.deadline <= self.now:
+                self._expire(call)
+                continue
+            self.waiting_bytes -= _size(envelope)
             # Waiting has used up some of the time.
             envelope.timeout = max(1, round((call.deadline - self.now) * 1000))
             self.ledger.assign(call, callee)

@@ -95,6 +95,15 @@ def _check_groups(_instance: object, _attribute: object, value: tuple[str, ...])
             )
 
 
+def _check_origins(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    for origin in value:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            raise ValueError(
+                f"{origin!r} is no origin: write scheme, host and port alone, "
+                "such as https://example.org"
+            )
+
+
 @attrs.frozen
 class TokenSettings:
     """A token that opens the door.
@@ -169,12 +178,18 @@ class LimitSettings:
 
 @attrs.frozen
 class Settings:
-    """Everything, frozen: a reload makes a new one."""
+    """Everything, frozen: a reload makes a new one.
+
+    Attributes:
+        allowed_origins: the web pages that may connect from their visitors' browsers, as these
+            write them in `Origin`: "https://example.org". Whoever sends no `Origin` is no page.
+    """
 
     listeners: tuple[ListenerSettings, ...] = attrs.field(
         default=(ListenerSettings(f"tcp://127.0.0.1:{DEFAULT_PORT}"),),
         validator=validators.min_len(1),
     )
     tokens: tuple[TokenSettings, ...] = ()
+    allowed_origins: tuple[str, ...] = attrs.field(default=(), validator=_check_origins)
     timing: TimingSettings = TimingSettings()
     limits: LimitSettings = LimitSettings()

@@ -15,7 +15,7 @@ is wrong with it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -38,6 +38,7 @@ __all__ = [
     "Refusal",
     "decode",
     "decode_frame",
+    "decode_last",
     "decode_lines",
     "disconnect_message",
     "encode",
@@ -48,6 +49,8 @@ __all__ = [
     "to_error",
     "to_frame",
 ]
+
+T = TypeVar("T")
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
@@ -120,6 +123,9 @@ _PROPERTIES: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     if field.name != "op"
 }
 
+# Properties that are one of a few words, by their path in what is decoded.
+_CHOICES: Final = {".target": ", ".join(Target), ".pick": ", ".join(Pick)}
+
 encode = msgspec.json.Encoder().encode
 """Write an envelope (or any msgspec model) as compact JSON."""
 
@@ -171,6 +177,10 @@ def _no_frame(error: Exception) -> RemoteProtocolError:
         return RemoteProtocolError(Reason.INVALID_PAYLOAD, problem, close_code=1007)
     if isinstance(error, RecursionError):
         return RemoteProtocolError(Reason.INVALID_PAYLOAD, "nested too deeply")
+    if "truncated" in str(error):
+        # What msgspec says of half a surrogate pair as well.
+        problem = "not JSON: it ends too early, or a string holds half a surrogate pair"
+        return RemoteProtocolError(Reason.INVALID_PAYLOAD, problem)
     return RemoteProtocolError(Reason.INVALID_PAYLOAD, f"not JSON: {error}")
 
 
@@ -184,7 +194,7 @@ def _examine(message: bytes) -> Message:
         properties = _decode_object(message)
     except msgspec.ValidationError as error:
         raise RemoteProtocolError(
-            Reason.INVALID_PAYLOAD, f"a frame is a JSON object: {_lower(error)}"
+            Reason.INVALID_PAYLOAD, f"a frame is a JSON object: {_plain(error)}"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _no_frame(error) from error
@@ -194,7 +204,7 @@ def _examine(message: bytes) -> Message:
     for name, decoder in _PROPERTIES.items():
         if name in properties:
             try:
-                values[name] = decoder.decode(properties[name])
+                values[name] = decode_last(decoder, properties[name])
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 wrong = wrong or (name, locate_error(name, error))
     if wrong is None:
@@ -203,13 +213,31 @@ def _examine(message: bytes) -> Message:
     return Refusal(code, wrong[1], id=values.get("id"), event=values.get("event"))
 
 
+def decode_last(decoder: msgspec.json.Decoder[T], data: Raw) -> T:
+    """Read an object of which, where a key is doubled, the last one counts, even if others are bad.
+
+    Raises:
+        msgspec.DecodeError: what counts is wrong, too.
+    """
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError:
+        try:
+            properties = _decode_object(data)
+        except msgspec.DecodeError:
+            properties = None
+        if properties is None:
+            raise
+        return decoder.decode(encode(properties))
+
+
 def _examine_op(properties: dict[str, Raw]) -> int:
     if "op" not in properties:
         raise RemoteProtocolError(Reason.INVALID_PAYLOAD, "a frame needs the property op")
     try:
         op = _decode_op(properties["op"])
     except msgspec.DecodeError as error:
-        raise RemoteProtocolError(Reason.INVALID_PAYLOAD, f"op: {_lower(error)}") from error
+        raise RemoteProtocolError(Reason.INVALID_PAYLOAD, f"op: {_plain(error)}") from error
     if op not in OpCode.__members__.values():
         raise RemoteProtocolError(
             Reason.UNKNOWN_OP, f"op: {op if abs(op) < 10**9 else 'that number'} is none of 0 to 5"
@@ -220,7 +248,14 @@ def _examine_op(properties: dict[str, Raw]) -> int:
 def locate_error(name: str, error: Exception) -> str:
     """Turn msgspec's "Expected `str`, got `int` - at `$.target`" into a path and a sentence."""
     text, _, path = _lower(error).partition(" - at `$")
-    return f"{name}{path.rstrip('`')}: {text.replace('`', '')}"
+    path = path.rstrip("`")
+    if text.startswith("invalid enum value") and path in _CHOICES:
+        text = f"{text.removeprefix('invalid enum value ')} is none of {_CHOICES[path]}"
+    return f"{name}{path}: {text.replace('`', '')}"
+
+
+def _plain(error: Exception) -> str:
+    return _lower(error).replace("`", "")
 
 
 def _lower(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct, UnsetType
 
-from broker.protocol.codec import encode, locate_error
+from broker.protocol.codec import decode_last, encode, locate_error
 from broker.protocol.errors import Reason, RemoteProtocolError
 from broker.protocol.limits import MAX_META_SIZE, MAX_NAME_LENGTH
 
@@ -56,7 +56,7 @@ class Welcome(Struct, kw_only=True):
     message_bytes: int
 
 
-_decode = msgspec.json.Decoder(Identification).decode
+_decoder = msgspec.json.Decoder(Identification)
 
 
 def parse_identification(data: Raw | UnsetType) -> Identification:
@@ -66,7 +66,7 @@ def parse_identification(data: Raw | UnsetType) -> Identification:
         RemoteProtocolError: it does not fit; the message names the place.
     """
     try:
-        identification = _decode(data) if isinstance(data, Raw) else Identification()
+        identification = decode_last(_decoder, data) if isinstance(data, Raw) else Identification()
     except (msgspec.ValidationError, RecursionError) as error:
         raise RemoteProtocolError(Reason.IDENTIFY_FAILED, locate_error("data", error)) from error
     group = identification.group

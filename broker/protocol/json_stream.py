@@ -38,6 +38,9 @@ _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 # How a piece of input ends that holds whole messages.
 _ENDS: Final = (b"\n", b"}")
 
+# Where messages have to be told apart one by one, this much is looked at at a time.
+_PIECE: Final = 4096
+
 # As numbers: looking for a number in bytes is several times faster than looking for a byte.
 _NEWLINE: Final = 10
 _RETURN: Final = 13
@@ -135,8 +138,13 @@ class JsonStream:
                 pass  # Some message in it is wrong, or spans the block's end: find the boundaries.
             else:
                 data = data[end:]
-        while data:
-            data = self._receive_one(data, messages)
+        # Piece by piece, since what stands behind a message is copied for each of them.
+        for start in range(0, len(data), _PIECE):
+            piece = data[start : start + _PIECE]
+            if self._partial:
+                piece = self._finish_partial(piece, messages)
+            while piece:
+                piece = self._receive_one(piece, messages)
 
     def _receive_one(self, data: bytes, messages: list[Message]) -> bytes:
         """Read one message at most; return what stands behind it."""
@@ -144,12 +152,16 @@ class JsonStream:
         if data[:1] not in (b"{", b""):
             raise RemoteProtocolError(
                 Reason.INVALID_PAYLOAD,
-                f"a frame is a JSON object and begins with a brace, not with {data[:1]!r}",
+                f"a frame is a JSON object and begins with a brace, not with {_show(data[0])}",
             )
         return self._finish_partial(data, messages)
 
     def _lines_fit(self, block: bytes) -> bool:
-        return max(map(len, block.split(b"\n"))) <= self.limit
+        lines = block.strip(_WHITE_SPACE).split(b"\n")
+        # Only between two messages a line ends with a brace and the next one begins with one. Any
+        # other line break may stand within a message that is larger than its lines.
+        whole = block.count(b"}\n{") == len(lines) - 1
+        return whole and max(map(len, lines)) <= self.limit
 
     def _finish_partial(self, data: bytes, messages: list[Message]) -> bytes:
         """Add to the message that has begun; return what stands behind its end."""
@@ -200,3 +212,8 @@ class JsonStream:
         found = pattern.match(self._partial, position)
         # Both patterns match the empty run, so there always is a match.
         return position if found is None else found.end()
+
+
+def _show(byte: int) -> str:
+    """Name a byte for people."""
+    return f'"{chr(byte)}"' if 0x20 < byte < 0x7F else f"the byte 0x{byte:02x}"

@@ -102,7 +102,10 @@ class Connection:
             del peer.outbox[1 if self.partial else 0 :]
         if farewell.disconnect is not None:
             peer.outbox.append(peer.frame(farewell.disconnect))
-        goodbye = self.wire.goodbye(farewell.close_code, farewell.reason)
+        # Where the other side's close frame came first, the answer to it is owed instead.
+        goodbye = (
+            self.wire.goodbye(farewell.close_code, farewell.reason) or self.wire.take_replies()
+        )
         if goodbye:
             peer.outbox.append(goodbye)
         peer.outbox_bytes = sum(map(len, peer.outbox))

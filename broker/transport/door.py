@@ -32,9 +32,11 @@ __all__ = ["Door"]
 _RECEIVE_SIZE: Final = 4096
 
 # Said to a WebSocket client that is turned away before its handshake is answered.
+_FULL: Final = "the broker has as many connections as it may; try again later"
 _UNAVAILABLE: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-)
+    "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    f"Content-Length: {len(_FULL) + 1}\r\n\r\n{_FULL}\n"
+).encode()
 
 
 class Door:
@@ -58,6 +60,7 @@ class Door:
         self._reactor = reactor
         self._timing = settings.timing
         self._limits = settings.limits
+        self._allowed_origins = frozenset(settings.allowed_origins)
         self._clock = clock
         self._waiting = 0
 
@@ -80,7 +83,9 @@ class Door:
         full = self._waiting + len(self._reactor) > self._limits.connections
         if detect(received) is Kind.STREAM:
             if full:
-                await self._refuse(stream, frame_line(disconnect_message(Reason.TRY_AGAIN_LATER)))
+                await self._refuse(
+                    stream, frame_line(disconnect_message(Reason.TRY_AGAIN_LATER, _FULL))
+                )
                 return
             limits = self._limits
             wire = JsonStream(limits.message_bytes, first_limit=limits.unidentified_bytes)
@@ -94,7 +99,7 @@ class Door:
         self, stream: trio.SocketStream, received: bytes, deadline: float
     ) -> None:
         limits = self._limits
-        handshake = ServerHandshake(limits.handshake_bytes)
+        handshake = ServerHandshake(limits.handshake_bytes, self._allowed_origins)
         handshake.receive(received)
         while handshake.state is HandshakeState.PENDING:
             received = bytes(await stream.receive_some(_RECEIVE_SIZE))

@@ -49,10 +49,12 @@ class Listener:
         self._path = path
 
     async def aclose(self) -> None:
-        """Stop listening. A Unix socket's path goes away with it."""
+        """Stop listening. A Unix socket's path goes away with it. Can be called more than once."""
         if self._path is not None:
             with suppress(FileNotFoundError):
                 self._path.unlink()
+            # From now on the path may be that of a successor.
+            self._path = None
         await self.accepting.aclose()
 
 

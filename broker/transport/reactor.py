@@ -213,15 +213,18 @@ class Reactor:
         messages = wire.receive(data)
         if messages:
             self._dispatcher.receive(peer, messages, now)
+        if peer.state is PeerState.CLOSED:
+            return  # What the framing still owes the other side comes behind the DISCONNECT.
         replies = wire.take_replies()
         if replies:
             self._dispatcher.effects.send(peer, replies)
         if wire.failure is not None:
             self._dispatcher.fail(peer, wire.failure)
-        elif wire.finished and peer.state is not PeerState.CLOSED:
+        elif wire.finished:
             # Both sides have said goodbye: the answer to the close frame is in the outbox.
             self._dispatcher.lost(peer)
             connection.closing = True
+            self._begin_leaving(connection)
 
     def _write(self, connection: Connection) -> None:
         peer = connection.peer

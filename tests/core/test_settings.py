@@ -102,6 +102,10 @@ def test_a_token_does_not_show_its_hash() -> None:
         (LimitSettings, "unidentified_bytes", 256),
         (LimitSettings, "handshake_bytes", 1024),
         (LimitSettings, "connections", 1),
+        (LimitSettings, "requests_per_connection", 1),
+        (LimitSettings, "requests", 1),
+        (LimitSettings, "waiting_per_group", 0),
+        (LimitSettings, "waiting_bytes", 0),
         (LimitSettings, "outbox_high_bytes", 1024),
     ],
 )
@@ -114,7 +118,7 @@ def test_every_number_has_a_floor(table: type[Any], key: str, smallest: int) -> 
 def test_the_floors_are_tested_for_every_number() -> None:
     numbers = [*attrs.fields(TimingSettings), *attrs.fields(LimitSettings)]
 
-    assert len(numbers) == 11  # those above, and outbox_bytes below
+    assert len(numbers) == 15  # those above, and outbox_bytes below
 
 
 def test_a_receiver_is_slowed_down_before_it_is_cut() -> None:

@@ -281,7 +281,11 @@ FAULTS: dict[str, tuple[bytes, int, str]] = {
         1003,
         "messages are text, not binary",
     ),
-    "not JSON": (frame(TEXT, b""), 4002, "not JSON: Input data was truncated"),
+    "not JSON": (
+        frame(TEXT, b""),
+        4002,
+        "not JSON: it ends too early, or a string holds half a surrogate pair",
+    ),
     "one byte too big": (header(TEXT, MAX_MESSAGE_SIZE + 1), 1009, TOO_BIG),
     "far too big": (header(TEXT, (1 << 63) - 1), 1009, TOO_BIG),
     "first fragment too big": (header(TEXT, MAX_MESSAGE_SIZE + 1, final=False), 1009, TOO_BIG),

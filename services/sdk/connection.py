@@ -1,0 +1,289 @@
+"""One connection: identify, read, write, heartbeat, say goodbye.
+
+`Connection.run` is the connection's whole life in one task with two helpers. The reader alone takes
+bytes in and handles what they say at once, without waiting for anyone: it answers heartbeats and
+hands events and replies to the `Receiver`, which may not block. The writer alone puts bytes out
+(see `outbox`). A watch finds a broker that has fallen silent.
+
+How a connection ends is said once: the first reason stays, whoever else notices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from enum import Enum
+from functools import partial
+from typing import Final, Protocol
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.lowlevel import checkpoint_if_cancelled
+from msgspec import Raw
+
+from broker.protocol.codec import Envelope, Message, Refusal, encode
+from broker.protocol.errors import Reason
+from broker.protocol.frames import OpCode
+from broker.protocol.identify import Welcome
+from broker.protocol.wire import Wire
+from services.sdk.errors import ConnectionLost, MeshClosed, MeshError, MessageTooBig
+from services.sdk.outbox import LIMIT_BYTES, Outbox
+from services.sdk.parting import error_from_disconnect
+
+__all__ = ["NETWORK_ERRORS", "RECEIVE_BYTES", "Connection", "Receiver"]
+
+# Some hundred ordinary messages a system call; more would only cost cache.
+RECEIVE_BYTES: Final = 256 * 1024
+
+# How long the end of a connection may take: to write what is left, say goodbye, and see the broker
+# close its side. A healthy broker needs a round trip.
+_GOODBYE_SECONDS: Final = 2.0
+
+_EVENT, _REPLY, _PING = int(OpCode.EVENT), int(OpCode.REPLY), int(OpCode.PING)
+NETWORK_ERRORS: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+
+class Receiver(Protocol):
+    """Whom a connection tells. None of these may block or raise."""
+
+    def on_event(self, event: Envelope) -> None:
+        """An EVENT came."""
+
+    def on_reply(self, reply: Envelope) -> None:
+        """A REPLY came."""
+
+    def on_refusal(self, refusal: Refusal) -> None:
+        """The broker sent something that is wrong in meaning."""
+
+    def on_end(self, why: Callable[[], MeshError]) -> None:
+        """The connection has ended; `why` makes the error to raise."""
+
+
+class _State(Enum):
+    OPEN = "open"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+class Connection:
+    """A connection that has been identified. Made by `open_connection`; lives while `run` does.
+
+    Attributes:
+        welcome: what the broker said of it.
+        sent: messages that were handed to the outbox.
+        received: messages that came in.
+        discarded: answers that found no room even past the outbox's limit.
+    """
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        wire: Wire,
+        receiver: Receiver,
+        *,
+        url: str,
+        welcome: Welcome,
+        early: list[Message],
+    ) -> None:
+        self.welcome = welcome
+        self.sent = 0
+        self.received = 0
+        self.discarded = 0
+        self._stream = stream
+        self._wire = wire
+        self._url = url
+        self._early = early
+        self._outbox = Outbox()
+        self._state = _State.OPEN
+        self._why: Callable[[], MeshError] | None = None
+        self._receiver = receiver
+        self._scope = anyio.CancelScope(shield=True)
+        self._done = anyio.Event()
+        self._last_heard = 0.0
+
+    # Sending.
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be written."""
+        return self._outbox.size
+
+    def check(self) -> None:
+        """Raise what ended the connection, if it has ended."""
+        if self._why is not None:
+            raise self._why()
+
+    async def send(self, message: bytes) -> None:
+        """Put a message on its way. Waits while too much is on its way already.
+
+        It is no task switch: the writer takes all that has gathered when it next runs.
+
+        Raises:
+            MessageTooBig: the broker would end the connection for it.
+            ConnectionLost, MeshClosed: there is no connection any more.
+        """
+        await checkpoint_if_cancelled()
+        self.check()
+        self._check_size(message)
+        while self._outbox.full:
+            await self._outbox.room()
+            self.check()
+        self._outbox.append(self._wire.frame(message))
+        self.sent += 1
+
+    def send_nowait(self, message: bytes) -> None:
+        """Put a small answer on its way; past the limit or the end, discard and count it."""
+        if self._why is not None or self._outbox.size > LIMIT_BYTES:
+            self.discarded += 1
+            return
+        self._outbox.append(self._wire.frame(message))
+        self.sent += 1
+
+    def _check_size(self, message: bytes) -> None:
+        limit = self.welcome.message_bytes
+        if len(message) > limit:
+            raise MessageTooBig(
+                f"the message has {len(message)} bytes; the broker takes at most {limit}"
+            )
+
+    # Life.
+
+    async def run(self) -> None:
+        """Read, write and watch until the connection ends. What the network does raises nothing.
+
+        It is shielded: from outside it is ended by `close` alone, so that a cancelled program still
+        says goodbye.
+        """
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    self._last_heard = anyio.current_time()
+                    tasks.start_soon(self._write)
+                    tasks.start_soon(self._watch)
+                    await self._read()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._end(lambda: ConnectionLost("the connection was abandoned"))
+            self._state = _State.ENDED
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(self._stream)
+            self._done.set()
+
+    async def wait_ended(self) -> None:
+        """Wait until the connection has ended."""
+        await self._done.wait()
+
+    async def close(self) -> None:
+        """Write what is left, say goodbye, and end the connection. Takes two seconds at most.
+
+        The socket is not just closed: with something unread in it, the system would reset the
+        connection, and the broker might lose what was sent last.
+        """
+        if self._why is None:
+            self._end(lambda: MeshClosed("the mesh is closed"))
+            self._state = _State.CLOSING
+            farewell = Envelope(op=OpCode.DISCONNECT, data=Raw(encode(Reason.NO_REASON)))
+            self._outbox.append(self._wire.frame(encode(farewell)))
+            goodbye = self._wire.goodbye(Reason.NO_REASON.close_code, "")
+            if goodbye:
+                self._outbox.append(goodbye)
+            self._outbox.finish()
+            with anyio.move_on_after(_GOODBYE_SECONDS):
+                await self._done.wait()
+        self._scope.cancel()
+        # Only an event loop that is being torn down lets `run` never come to its end.
+        with anyio.move_on_after(_GOODBYE_SECONDS):
+            await self._done.wait()
+
+    def _end(self, why: Callable[[], MeshError]) -> None:
+        """Note why it ended; the first reason stays."""
+        if self._why is None:
+            self._why = why
+            self._outbox.wake_all()
+            self._receiver.on_end(why)
+
+    def _lose(self, text: str, cause: BaseException | None = None) -> None:
+        def make() -> MeshError:
+            error = ConnectionLost(f"the connection to {self._url} broke: {text}")
+            error.__cause__ = cause
+            return error
+
+        self._end(make)
+
+    # The three loops.
+
+    async def _read(self) -> None:
+        wire = self._wire
+        self._handle(self._early)
+        while self._why is None or self._state is _State.CLOSING:
+            try:
+                data = await self._stream.receive(RECEIVE_BYTES)
+            except anyio.EndOfStream:
+                self._lose("the broker hung up without a word")
+                return
+            except NETWORK_ERRORS as error:
+                self._lose(str(error) or type(error).__name__, error)
+                return
+            messages = wire.receive(data)
+            if messages:
+                self._last_heard = anyio.current_time()
+                self._handle(messages)
+            if replies := wire.take_replies():
+                self._outbox.prepend(replies)
+            if wire.failure is not None:
+                self._lose(f"what came is not of the protocol: {wire.failure}", wire.failure)
+            elif wire.finished:
+                self._lose("the broker closed the WebSocket without a word")
+
+    def _handle(self, messages: Iterable[Message]) -> None:
+        receiver = self._receiver
+        if self._state is not _State.OPEN:
+            return
+        for message in messages:
+            self.received += 1
+            op = message.op
+            if isinstance(message, Refusal):
+                receiver.on_refusal(message)
+            elif op == _EVENT:
+                receiver.on_event(message)
+            elif op == _REPLY:
+                receiver.on_reply(message)
+            elif op == _PING:
+                pong = Envelope(op=OpCode.PONG, id=message.id)
+                self._outbox.prepend(self._wire.frame(encode(pong)))
+            elif op == OpCode.DISCONNECT:
+                self._end(partial(error_from_disconnect, message, identified=True))
+                return
+
+    async def _write(self) -> None:
+        try:
+            while data := await self._outbox.take():
+                await self._stream.send(data)
+            await self._stream.send_eof()
+        except NETWORK_ERRORS as error:
+            # The broker may have said why before it hung up, and the reader is about to read it.
+            with anyio.move_on_after(_GOODBYE_SECONDS):
+                await anyio.sleep_forever()
+            self._lose(str(error) or type(error).__name__, error)
+            self._scope.cancel()
+
+    async def _watch(self) -> None:
+        """Ping a silent broker; give it up when it stays silent as long again."""
+        interval = self.welcome.ping / 1000
+        ping = self._wire.frame(encode(Envelope(op=OpCode.PING)))
+        while True:
+            heard = self._last_heard
+            await anyio.sleep_until(heard + interval)
+            if self._last_heard > heard:
+                continue
+            self._outbox.prepend(ping)
+            deadline = max(heard + interval, anyio.current_time()) + interval
+            await anyio.sleep_until(deadline)
+            # Woken late, this program itself was busy (or the machine asleep), and what the broker
+            # has said may lie unread: it gets another round.
+            on_time = anyio.current_time() < deadline + interval / 2
+            if self._last_heard <= heard and on_time:
+                silent = math.floor(anyio.current_time() - heard)
+                self._lose(f"the broker has been silent for {silent} s, and not answered a PING")
+                self._scope.cancel()
+                return

@@ -1,0 +1,81 @@
+"""What waits to be written on a connection.
+
+Operations: `append` and `prepend` (never block), `room` (waits while too much is waiting), `take`
+(for the one writer: waits for something, then takes everything).
+
+Goals: constant cost a message; one system call and one task switch for all messages that were
+appended while the writer was busy or asleep; memory bounded by `HIGH_BYTES` for whoever awaits
+`room`. Only the writer touches the socket, so a cancelled sender can never leave half a message in
+it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+
+__all__ = ["HIGH_BYTES", "LIMIT_BYTES", "Outbox"]
+
+# Past this much unsent, senders wait. Thousands of ordinary messages: enough that a burst never
+# meets it, little enough that what is lost with a connection is little.
+HIGH_BYTES: Final = 1024 * 1024
+
+# Past this much unsent, even answers that cannot wait are refused. They are small, so this is met
+# only when the broker has stopped reading altogether.
+LIMIT_BYTES: Final = 16 * HIGH_BYTES
+
+
+class Outbox:
+    """Framed messages, in the order in which they will be written."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._chunks: list[bytes] = []
+        self._finished = False
+        self._work = anyio.Event()
+        self._room = anyio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether senders should wait."""
+        return self.size > HIGH_BYTES
+
+    def append(self, framed: bytes) -> None:
+        """Put a message at the end."""
+        if not self._chunks:
+            self._work.set()
+        self._chunks.append(framed)
+        self.size += len(framed)
+
+    def prepend(self, framed: bytes) -> None:
+        """Put a control frame at the front: a heartbeat must not wait behind a backlog."""
+        self._chunks.insert(0, framed)
+        self.size += len(framed)
+        self._work.set()
+
+    def finish(self) -> None:
+        """Nothing will be appended any more."""
+        self._finished = True
+        self._work.set()
+
+    async def room(self) -> None:
+        """Wait until there may be room: look again afterwards."""
+        await self._room.wait()
+
+    def wake_all(self) -> None:
+        """Let everyone who waits for room look again: the connection has ended."""
+        self._room.set()
+
+    async def take(self) -> bytes:
+        """Wait for messages; return all of them, or nothing once it is finished."""
+        if not self._chunks and not self._finished:
+            self._work = anyio.Event()
+            await self._work.wait()
+        taken = b"".join(self._chunks)
+        self._chunks.clear()
+        if self.full:
+            self._room.set()
+            self._room = anyio.Event()
+        self.size = 0
+        return taken
