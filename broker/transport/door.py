@@ -62,17 +62,16 @@ class Door:
         self._limits = settings.limits
         self._allowed_origins = frozenset(settings.allowed_origins)
         self._clock = clock
-        self._waiting = 0
 
     async def admit(self, stream: trio.SocketStream) -> None:
         """Bring one accepted connection as far as the reactor. Nothing a client does raises."""
         deadline = self._clock() + self._timing.identify_ms / 1000
-        self._waiting += 1
+        self._reactor.guests += 1
         try:
             with suppress(trio.BrokenResourceError), trio.CancelScope(deadline=deadline):
                 await self._detect(stream, deadline)
         finally:
-            self._waiting -= 1
+            self._reactor.guests -= 1
             # A stream whose socket went to the reactor is empty by now.
             await trio.aclose_forcefully(stream)
 
@@ -80,7 +79,7 @@ class Door:
         received = bytes(await stream.receive_some(_RECEIVE_SIZE))
         if not received:
             return
-        full = self._waiting + len(self._reactor) > self._limits.connections
+        full = self._reactor.guests + len(self._reactor) > self._limits.connections
         if detect(received) is Kind.STREAM:
             if full:
                 await self._refuse(
