@@ -141,13 +141,26 @@ class Dispatcher:
         peer.last_heard = self.requests.now = now
         count = len(messages)
         exchange = self._exchange
+        if count == 1 and (receiver := exchange.sole_receiver(peer, messages[0])) is not None:
+            # By far the most common case while the load is low.
+            exchange.deliver_one(peer, receiver, messages[0], now)  # type: ignore[arg-type]
+        else:
+            self._receive_all(peer, messages, now)
+        if peer.outbox_bytes > self.flow.high:
+            # Whoever makes the broker answer, and does not read, is a slow receiver of its own.
+            self.flow.congest(peer, peer, now)
+        peer.messages_in += count
+        self.counters.frames_in += count
+
+    def _receive_all(self, peer: Peer, messages: Sequence[Message], now: float) -> None:
+        exchange = self._exchange
         batch: Batch = {}
         for message in messages:
             receiver = exchange.sole_receiver(peer, message)
             if receiver is not None:
                 run = batch.get(receiver)
                 if run is None:
-                    batch[receiver] = [message]  # type: ignore[list-item] # no refusal either
+                    batch[receiver] = [message]  # type: ignore[list-item] # no refusal
                 else:
                     run.append(message)  # type: ignore[arg-type] # likewise
             else:
@@ -157,11 +170,6 @@ class Dispatcher:
                     break
                 self._handle(peer, message, now)
         exchange.deliver(peer, batch, now)
-        if peer.outbox_bytes > self.flow.high:
-            # Whoever makes the broker answer, and does not read, is a slow receiver of its own.
-            self.flow.congest(peer, peer, now)
-        peer.messages_in += count
-        self.counters.frames_in += count
 
     def lost(self, peer: Peer) -> None:
         """Note that a connection is gone, whoever ended it. Can be said more than once."""

@@ -125,11 +125,21 @@ class Exchange:
     def deliver(self, sender: Peer, batch: Batch, now: float) -> None:
         """Put frames into the outboxes of their receivers, and empty the batch."""
         for receiver, envelopes in batch.items():
+            if len(envelopes) == 1:
+                self.deliver_one(sender, receiver, envelopes[0], now)
+                continue
             self._effects.send(receiver, receiver.frame_all(envelopes))
             self._counters.frames_out += len(envelopes)
             if receiver.outbox_bytes > self._high:
                 self._flow.congest(sender, receiver, now)
         batch.clear()
+
+    def deliver_one(self, sender: Peer, receiver: Peer, envelope: Envelope, now: float) -> None:
+        """Put one frame into the outbox of its receiver."""
+        self._effects.send(receiver, receiver.frame(encode(envelope)))
+        self._counters.frames_out += 1
+        if receiver.outbox_bytes > self._high:
+            self._flow.congest(sender, receiver, now)
 
     def route(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """Bring one EVENT or REPLY to its receivers."""

@@ -28,8 +28,13 @@ __all__ = ["Reactor"]
 
 T = TypeVar("T")
 
+# Looked at for every piece of input, so looked up once.
+_CLOSED: Final = PeerState.CLOSED
+
 # What one receive takes at most. A sender with more waiting gets its next turn after all others.
-_RECEIVE_SIZE: Final = 256 * 1024
+# Python sets this much memory aside before it asks the system; from 128 KiB on, the C library maps
+# and unmaps it each time, which takes 17 µs in place of 2.
+_RECEIVE_SIZE: Final = 120 * 1024
 
 # How long the reactor stays at work, in seconds, before trio's other tasks (new connections, ops)
 # have their turn. A pass through trio costs some 30 µs, so this keeps its share under one percent.
@@ -71,8 +76,6 @@ class Reactor:
         self._by_peer: dict[object, Connection] = {}
         self._alarm = dispatcher.alarm
         self._leaving: Deadlines[Connection] = Deadlines(self._alarm)
-        self._buffer = bytearray(_RECEIVE_SIZE)
-        self._view = memoryview(self._buffer)
         self._timer = trio.CancelScope()
         self._timer_deadline = math.inf
         self._empty: trio.Event | None = None
@@ -203,23 +206,23 @@ class Reactor:
 
     def _read(self, connection: Connection, now: float) -> None:
         try:
-            size = connection.sock.recv_into(self._buffer)
+            data = connection.sock.recv(_RECEIVE_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self._drop(connection)
             return
-        if not size:
+        if not data:
             self._end_of_file(connection)
         elif not connection.closing:
-            self._handle(connection, bytes(self._view[:size]), now)
+            self._handle(connection, data, now)
 
     def _handle(self, connection: Connection, data: bytes, now: float) -> None:
         wire, peer = connection.wire, connection.peer
         messages = wire.receive(data)
         if messages:
             self._dispatcher.receive(peer, messages, now)
-        if peer.state is PeerState.CLOSED:
+        if peer.state is _CLOSED:
             return  # What the framing still owes the other side comes behind the DISCONNECT.
         replies = wire.take_replies()
         if replies:
