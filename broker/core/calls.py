@@ -82,17 +82,17 @@ class CallLedger:
     Attributes:
         draining: no new requests are taken.
         opened: how many requests there have been.
-        ended: how many of them have ended.
         wheel: the deadlines of the others.
     """
 
     def __init__(self, most: int, most_per_requester: int, alarm: Alarm) -> None:
         self.draining = False
         self.opened = 0
-        self.ended = 0
         self.wheel: Wheel[Call] = Wheel(alarm)
         self._most = most
         self._most_per_requester = most_per_requester
+        # How many requests there may have been, in all, by now: each that ends makes room for one.
+        self._ceiling = most
         # Where the deadline of the request before stands: of those that come in one piece, most
         # have the same time-out.
         self._now = self._deadline = -math.inf
@@ -100,7 +100,7 @@ class CallLedger:
         self._bucket: dict[Call, None] = {}
 
     def __len__(self) -> int:
-        return self.opened - self.ended
+        return self.opened - self._ceiling + self._most
 
     def __iter__(self) -> Iterator[Call]:
         return iter(self.wheel)
@@ -140,11 +140,10 @@ class CallLedger:
         id = envelope.id
         asked = requester.asked
         if (
-            id is None
-            or id in asked
+            self.opened >= self._ceiling
             or len(asked) >= self._most_per_requester
-            or self.opened - self.ended >= self._most
             or self.draining
+            or id is None
         ):
             return None
         timeout = envelope.timeout
@@ -154,8 +153,9 @@ class CallLedger:
             self._bucket = self.wheel.bucket(self._deadline, now)
         bucket = self._bucket
         call = Call(requester, id, envelope.event, self._deadline, bucket, callee)
+        if asked.setdefault(id, call) is not call:
+            return None
         bucket[call] = None
-        asked[id] = call
         if callee is not None:
             callee.working[call] = None
         if requester.ended is None:
@@ -197,7 +197,7 @@ class CallLedger:
         id, requester = call.id, call.requester
         del requester.asked[id]
         del call.bucket[call]
-        self.ended += 1
+        self._ceiling += 1
         requester.ended.add_answered(id)  # type: ignore[union-attr] # made by `open`
 
     def lose(self, call: Call, callee: Peer) -> None:
@@ -217,7 +217,7 @@ class CallLedger:
         id, requester = call.id, call.requester
         del requester.asked[id]
         del call.bucket[call]
-        self.ended += 1
+        self._ceiling += 1
         requester.ended.add_unanswered(id)  # type: ignore[union-attr] # made by `open`
         return callees
 

@@ -141,7 +141,7 @@ class Dispatcher:
         peer.last_heard = self.requests.now = now
         count = len(messages)
         exchange = self._exchange
-        if count == 1 and (receiver := exchange.sole_receiver(peer, messages[0])) is not None:
+        if count == 1 and (receiver := exchange.sole_receiver(peer, messages[0], now)) is not None:
             # By far the most common case while the load is low.
             exchange.deliver_one(peer, receiver, messages[0], now)  # type: ignore[arg-type]
         else:
@@ -156,7 +156,7 @@ class Dispatcher:
         exchange = self._exchange
         batch: Batch = {}
         for message in messages:
-            receiver = exchange.sole_receiver(peer, message)
+            receiver = exchange.sole_receiver(peer, message, now)
             if receiver is not None:
                 run = batch.get(receiver)
                 if run is None:

@@ -69,7 +69,7 @@ class Exchange:
         self._by_id: Mapping[str | None, Peer] = registry.by_id  # type: ignore[assignment]
         self._high = flow.high
 
-    def sole_receiver(self, peer: Peer, message: Message) -> Peer | None:
+    def sole_receiver(self, peer: Peer, message: Message, now: float) -> Peer | None:
         """Return whom a frame goes to if nothing about it is out of the ordinary.
 
         That is: a complete EVENT or REPLY for one connection, which is there. All else is left
@@ -98,8 +98,11 @@ class Exchange:
         if receiver is None:
             return None
         if op == _EVENT:
-            if envelope.timeout is not None and not self._ask(peer, envelope, receiver):
-                return None
+            if envelope.timeout is not None:
+                if self._ledger.open(peer, envelope, receiver, now) is None:
+                    return None
+                if receiver.balancer is not None:
+                    receiver.balancer.update(receiver)
         elif receiver.ended is not None:
             call = receiver.asked.get(envelope.id)  # type: ignore[arg-type] # None is no id
             if call is not None:

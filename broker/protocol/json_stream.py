@@ -63,9 +63,10 @@ def frame_lines(envelopes: Sequence[Envelope]) -> bytes:
     if len(envelopes) == 1:
         return frame_line(encode(envelopes[0]))
     lines = encode_lines(envelopes)
-    if lines.count(b"\n") != len(envelopes) or _RETURN in lines:
+    block = b"" if lines is None else b"".join(lines)
+    if lines is None or _RETURN in block:
         return b"".join([frame_line(encode(envelope)) for envelope in envelopes])
-    return lines
+    return block
 
 
 class JsonStream:

@@ -48,12 +48,10 @@ def frame_texts(envelopes: Sequence[Envelope]) -> bytes:
     """Put messages into text frames, one a message, as a server sends them."""
     if len(envelopes) == 1:
         return frame_text(encode(envelopes[0]))
-    payloads = encode_lines(envelopes).split(b"\n")
-    # The last newline has nothing behind it. `data` that has line breaks of its own is rare.
-    if len(payloads) != len(envelopes) + 1:
+    lines = encode_lines(envelopes)
+    if lines is None:
         return b"".join([frame_text(encode(envelope)) for envelope in envelopes])
-    payloads.pop()
-    return b"".join([frame_text(payload) for payload in payloads])
+    return b"".join([frame_text(line[:-1]) for line in lines])
 
 
 def _masked_text_framer(keys: Iterator[bytes]) -> Framer:
