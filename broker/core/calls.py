@@ -19,7 +19,7 @@ from enum import Enum
 from msgspec import Struct
 
 from broker.core.deadlines import Alarm, Wheel
-from broker.core.memory import EndedRequests
+from broker.core.memory import MOST_ANSWERED, EndedRequests
 from broker.core.peer import Peer
 from broker.protocol.codec import Envelope
 from broker.protocol.errors import ErrorCode
@@ -146,6 +146,11 @@ class CallLedger:
             or id is None
         ):
             return None
+        ended = requester.ended
+        if ended is None:
+            requester.ended = EndedRequests()
+        elif len(ended.answered) > MOST_ANSWERED:
+            ended.forget_answered()
         timeout = envelope.timeout
         if timeout != self._timeout or now != self._now:
             self._timeout, self._now = timeout, now
@@ -158,8 +163,6 @@ class CallLedger:
         bucket[call] = None
         if callee is not None:
             callee.working[call] = None
-        if requester.ended is None:
-            requester.ended = EndedRequests()
         self.opened += 1
         return call
 
@@ -198,7 +201,7 @@ class CallLedger:
         del requester.asked[id]
         del call.bucket[call]
         self._ceiling += 1
-        requester.ended.add_answered(id)  # type: ignore[union-attr] # made by `open`
+        requester.ended.answered.add(id)  # type: ignore[union-attr] # made by `open`
 
     def lose(self, call: Call, callee: Peer) -> None:
         """Note that a callee will not answer; end the request if it was the last."""

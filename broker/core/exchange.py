@@ -106,7 +106,7 @@ class Exchange:
         elif receiver.ended is not None:
             call = receiver.asked.get(envelope.id)  # type: ignore[arg-type] # None is no id
             if call is not None:
-                if call not in peer.working:
+                if call.callee is not peer and call not in peer.working:
                     return None
                 self._ledger.answered(call, peer)
                 if peer.balancer is not None:
