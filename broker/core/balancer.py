@@ -60,11 +60,22 @@ class Balancer:
 
     def update(self, peer: Peer) -> None:
         """Note that a member's load has changed, or that it has just been picked."""
-        self._leave_row(peer)
-        if is_full(peer):
+        # Twice a request, so without a call to `_leave_row` and `is_full`.
+        rows = self._rows
+        before = self._row_of.pop(peer, None)
+        if before is not None:
+            row = rows[before]
+            del row[peer]
+            if not row:
+                del rows[before]
+        load = len(peer.working)
+        if peer.concurrency is not None and load >= peer.concurrency:
             return
-        load = len(peer.working) + peer.missed
-        self._rows.setdefault(load, {})[peer] = None
+        load += peer.missed
+        if load in rows:
+            rows[load][peer] = None
+        else:
+            rows[load] = {peer: None}
         self._row_of[peer] = load
         if load < self._lowest or len(self._row_of) == 1:
             self._lowest = load
@@ -78,6 +89,8 @@ class Balancer:
         Returns:
             None where every member is at its concurrency.
         """
+        if but is None and self._lowest in self._rows:
+            return next(iter(self._rows[self._lowest]))
         for peer in self._by_load():
             if peer is not but:
                 return peer
