@@ -603,8 +603,8 @@ def test_figures_without_a_setting(protocol: Document) -> None:
     for phrase in (
         f"at most {MAX_FRAGMENTS:,} fragments",
         f"at most {MAX_HEADERS} header lines",
-        f"the last {memory._UNANSWERED:,} requests that ended without an answer",
-        f"the last {memory._ANSWERED} that ended with one",
+        f"the last {memory._MOST_UNANSWERED:,} requests that ended without an answer",
+        f"the last {memory.MOST_ANSWERED} that ended with one",
     ):
         assert phrase in " ".join(protocol.prose.split())
 

@@ -58,6 +58,11 @@ class Balancer:
         self._by_key = {key: member for key, member in self._by_key.items() if member is not peer}
         self._leave_row(peer)
 
+    @property
+    def sole_member(self) -> Peer | None:
+        """The only member, if there is just one."""
+        return next(iter(self._members)) if len(self._members) == 1 else None
+
     def update(self, peer: Peer) -> None:
         """Note that a member's load has changed, or that it has just been picked."""
         # Twice a request, so without a call to `_leave_row` and `is_full`.
@@ -131,10 +136,12 @@ class Balancer:
         """Return the request that a member with room should take next."""
         if is_full(peer):
             return None
-        own = self.waiting_for.get(peer)
-        if own:
-            return next(iter(own))
-        return next(iter(self.waiting), None)
+        for call in self.waiting_for.get(peer, ()):
+            return call
+        for call in self.waiting:
+            if peer.echo or call.requester is not peer:
+                return call
+        return None
 
     def _by_load(self) -> Iterator[Peer]:
         if not self._row_of:

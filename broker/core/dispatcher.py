@@ -140,13 +140,14 @@ class Dispatcher:
         """Handle the messages that came from a peer, in order."""
         peer.last_heard = self.requests.now = now
         count = len(messages)
+        before = peer.outbox_bytes
         exchange = self._exchange
         if count == 1 and (receiver := exchange.sole_receiver(peer, messages[0], now)) is not None:
             # By far the most common case while the load is low.
             exchange.deliver_one(peer, receiver, messages[0], now)  # type: ignore[arg-type]
         else:
             self._receive_all(peer, messages, now)
-        if peer.outbox_bytes > self.flow.high:
+        if peer.outbox_bytes > self.flow.high and peer.outbox_bytes > before:
             # Whoever makes the broker answer, and does not read, is a slow receiver of its own.
             self.flow.congest(peer, peer, now)
         peer.messages_in += count
@@ -169,6 +170,9 @@ class Dispatcher:
                 if peer.state is PeerState.CLOSED:
                     break
                 self._handle(peer, message, now)
+                if peer.outbox_bytes > self.effects.limit:
+                    # A small question can have a large answer, and many of them come at a time.
+                    self._cut_slow(peer)
         exchange.deliver(peer, batch, now)
 
     def lost(self, peer: Peer) -> None:
@@ -248,11 +252,12 @@ class Dispatcher:
         )
 
     def settle(self) -> None:
-        """Cut the receivers that went past their limit. A transport calls this before it writes."""
+        """Cut the receivers past their limit. A transport calls this when it has written."""
         overfull = self.effects.overfull
         while overfull:
             peer, _ = overfull.popitem()
-            self._cut_slow(peer)
+            if peer.outbox_bytes > self.effects.limit:
+                self._cut_slow(peer)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counts."""

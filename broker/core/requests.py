@@ -159,13 +159,17 @@ class Requests:
     def left(self, peer: Peer) -> None:
         """End what a peer that has gone was asked for, and what it asked for."""
         self._unforgiven.discard(peer)
+        # First of all, so that nothing is handed to it while its own affairs are wound up.
+        balancer, peer.balancer = peer.balancer, None
+        if balancer is not None:
+            balancer.remove(peer)
         for call in list(peer.asked.values()):
             self._give_up(call)
         for call in list(peer.working):
             self.ledger.lose(call, peer)
             self._fail(call, ErrorCode.PEER_GONE, "left before it answered", peer)
-        if peer.balancer is not None:
-            self._leave_group(peer, peer.balancer)
+        if balancer is not None:
+            self._find_new_places(peer, balancer)
 
     def joined(self, peer: Peer) -> None:
         """Take a new member of a group into account."""
@@ -241,13 +245,14 @@ class Requests:
                     balancer.add(peer)
         return balancer
 
-    def _leave_group(self, peer: Peer, balancer: Balancer) -> None:
-        peer.balancer = None
-        balancer.remove(peer)
-        orphans = list(balancer.waiting_for.pop(peer, ()))
+    def _find_new_places(self, gone: Peer, balancer: Balancer) -> None:
+        """See to the requests that waited for a member that has gone, or that wait in vain now."""
+        orphans = list(balancer.waiting_for.pop(gone, ()))
         if not len(balancer):
-            del self._balancers[peer.source.group]
-            orphans += list(balancer.waiting)
+            del self._balancers[gone.source.group]
+            orphans += balancer.waiting
+        elif (sole := balancer.sole_member) is not None:
+            orphans += [call for call in balancer.waiting if _but(call.requester, balancer) is sole]
         for call in orphans:
             self._requeue(call, balancer)
 

@@ -19,7 +19,7 @@ import trio
 
 from broker.core.deadlines import Deadlines
 from broker.core.dispatcher import Dispatcher
-from broker.core.peer import PeerState
+from broker.core.peer import Peer, PeerState
 from broker.core.settings import Settings
 from broker.transport.connection import Connection
 from broker.transport.poller import READABLE, WRITABLE, open_poller
@@ -169,22 +169,26 @@ class Reactor:
 
     def flush(self) -> None:
         """Carry out the dispatcher's effects: write, pause, resume, close."""
-        dispatcher = self._dispatcher
-        dispatcher.settle()
-        effects = dispatcher.effects
-        if effects.to_close:
+        effects = self._dispatcher.effects
+        self._write_all(effects.to_flush)
+        if effects.overfull:
+            self._dispatcher.settle()
+        # Closing tells others, and what they are told has to be written too.
+        while effects.to_close:
             self._say_goodbyes()
-        to_flush = effects.to_flush
+            self._write_all(effects.to_flush)
+        if effects.to_pause or effects.to_resume:
+            self._pause_and_resume()
+        if self._alarm.time < self._timer_deadline:
+            self._arm_timer()
+
+    def _write_all(self, to_flush: list[Peer]) -> None:
         # Writing may find a connection broken, and so lead to more being written.
         for peer in to_flush:
             connection = self._by_peer.get(peer)
             if connection is not None and peer.outbox:
                 self._write(connection)
         to_flush.clear()
-        if effects.to_pause or effects.to_resume:
-            self._pause_and_resume()
-        if self._alarm.time < self._timer_deadline:
-            self._arm_timer()
 
     def _say_goodbyes(self) -> None:
         for peer in _take(self._dispatcher.effects.to_close):
