@@ -132,6 +132,17 @@ class Balancer:
         """Return where a request waits: for a certain member, or for any."""
         return self.waiting if peer is None else self.waiting_for.setdefault(peer, {})
 
+    def taken_over_by(self, peer: Peer) -> list[Call]:
+        """Return the requests that wait for others, though their keys are a new member's now."""
+        return [
+            call
+            for owner, queue in self.waiting_for.items()
+            for call in queue
+            if call.waiting is not None
+            and call.waiting.intent is not None
+            and max(owner, peer, key=_weigher(call.waiting.intent.key or "")) is peer
+        ]
+
     def next_for(self, peer: Peer) -> Call | None:
         """Return the request that a member with room should take next."""
         if is_full(peer):
@@ -148,13 +159,9 @@ class Balancer:
             return
         while self._lowest not in self._rows:
             self._lowest += 1
-        row = self._lowest
-        left = len(self._row_of)
-        while left:
-            for peer in self._rows.get(row, ()):
-                left -= 1
-                yield peer
-            row += 1
+        yield from self._rows[self._lowest]
+        for row in sorted(self._rows)[1:]:
+            yield from self._rows[row]
 
     def _leave_row(self, peer: Peer) -> None:
         load = self._row_of.pop(peer, None)

@@ -52,7 +52,16 @@ class BrokerService:
     def handle(self, peer: Peer, envelope: Envelope) -> None:
         """Answer an EVENT that was sent to the broker. A REPLY to it is of no meaning."""
         handler = self._events.get(envelope.event or "")
-        if handler is None:
+        if envelope.id in peer.asked:
+            # With the id of a request in flight, any answer would pass for the end of that request.
+            message = notices.error(
+                None,
+                envelope.event,
+                ErrorCode.INVALID_FRAME,
+                f"id: {envelope.id!r} is the id of a request of yours that is still in flight",
+                {"id": envelope.id},
+            )
+        elif handler is None:
             message = notices.error(
                 envelope.id,
                 envelope.event,

@@ -192,6 +192,7 @@ class CallLedger:
     def answered(self, call: Call, callee: Peer) -> None:
         """Enter the REPLY of a callee that had yet to answer; end the request if it is complete."""
         del callee.working[call]
+        callee.missed = 0
         missing = call.missing
         if missing is not None:
             del missing[callee]

@@ -26,7 +26,6 @@ from broker.core.settings import Settings
 from broker.core.statistics import Counters, Statistics
 from broker.protocol.codec import (
     Envelope,
-    EnvelopeSource,
     Message,
     Refusal,
     disconnect_message,
@@ -343,7 +342,7 @@ class Dispatcher:
             raise RemoteProtocolError(
                 Reason.IDENTIFY_FAILED, f"data.group: this token may not join {group!r}"
             )
-        peer.source = EnvelopeSource(id=peer.id, group=group)
+        peer.set_group(group)
         peer.echo = said.echo is not False
         peer.concurrency = said.concurrency
         peer.member = Member(principal=principal, name=said.name, meta=said.meta or {}, since=now)

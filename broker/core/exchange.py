@@ -114,7 +114,7 @@ class Exchange:
                     self._requests.released(peer)
             elif envelope.id in receiver.ended:
                 return None
-        envelope.source = peer.source
+        envelope.source = peer.source_json  # type: ignore[assignment] # see `Envelope`
         return receiver
 
     def _ask(self, requester: Peer, envelope: Envelope, callee: Peer) -> bool:
@@ -226,7 +226,7 @@ class Exchange:
         if problem is None and intent.pick == "ONE" and intent.target == "GROUP":
             chosen = self._requests.pick(peer, intent, request=True)
             if chosen is None:
-                envelope.source = peer.source
+                envelope.source = peer.source_json  # type: ignore[assignment] # see `Envelope`
                 problem = self._requests.wait(peer, envelope)
             else:
                 self._ask(peer, envelope, chosen)
@@ -250,7 +250,7 @@ class Exchange:
         self, sender: Peer, receivers: Sequence[Peer], envelope: Envelope, now: float
     ) -> None:
         """Put a frame into many outboxes: encoded once, and framed once a kind of framing."""
-        envelope.source = sender.source
+        envelope.source = sender.source_json  # type: ignore[assignment] # see `Envelope`
         message = encode(envelope)
         framed_by: dict[Framer, bytes] = {}
         for receiver in receivers:

@@ -11,10 +11,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from msgspec import Raw
 
 from broker.core.authentication import Principal
 from broker.core.memory import EndedRequests
-from broker.protocol.codec import EnvelopeSource
+from broker.protocol.codec import EnvelopeSource, encode
 from broker.protocol.errors import LocalProtocolError, Reason
 from broker.protocol.wire import EnvelopeFramer, Framer
 
@@ -85,6 +86,7 @@ class Peer:
         frame: puts a message into the connection's framing.
         frame_all: encodes envelopes and puts them all into the framing.
         source: what the broker writes into the frames that it forwards from here.
+        source_json: the same as JSON, written once, for every frame to come.
         echo: whether it gets its own broadcasts.
         outbox: framed messages not handed to the system yet; of the first, a part may be.
         outbox_bytes: their length in all.
@@ -108,6 +110,7 @@ class Peer:
     last_heard: float
     state: PeerState = PeerState.OPENING
     source: EnvelopeSource = attrs.field(init=False)
+    source_json: Raw = attrs.field(init=False, repr=False)
     member: Member | None = None
     echo: bool = True
     outbox: list[bytes] = attrs.field(factory=list, repr=False)
@@ -125,7 +128,12 @@ class Peer:
     farewell: Farewell | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.source = EnvelopeSource(id=self.id, group="")
+        self.set_group("")
+
+    def set_group(self, group: str) -> None:
+        """Enter the group that the peer has joined."""
+        self.source = EnvelopeSource(id=self.id, group=group)
+        self.source_json = Raw(encode(self.source))
 
     def enter(self, state: PeerState) -> None:
         """Change state.

@@ -135,8 +135,7 @@ class Requests:
             return self.ledger.objection(requester, envelope)
         call.waiting = envelope
         chosen = None if intent.key is None else balancer.pick_by_key(intent.key, but)
-        call.queue = balancer.queue_for(chosen)
-        call.queue[call] = None
+        _move(call, balancer.queue_for(chosen))
         self.waiting_bytes += size
         return None
 
@@ -163,7 +162,8 @@ class Requests:
         balancer, peer.balancer = peer.balancer, None
         if balancer is not None:
             balancer.remove(peer)
-        for call in list(peer.asked.values()):
+        # Those that wait come first, lest they are handed out in the places of the others.
+        for call in sorted(peer.asked.values(), key=lambda call: call.waiting is None):
             self._give_up(call)
         for call in list(peer.working):
             self.ledger.lose(call, peer)
@@ -177,6 +177,8 @@ class Requests:
         if balancer is not None:
             peer.balancer = balancer
             balancer.add(peer)
+            for call in balancer.taken_over_by(peer):
+                _move(call, balancer.queue_for(peer))
             self._serve(peer, balancer)
 
     def tick(self, now: float) -> None:
@@ -266,10 +268,7 @@ class Requests:
             self._fail(call, *_no_route(intent))
             return
         chosen = balancer.pick_by_key(intent.key, but)
-        if call.queue is not None:
-            del call.queue[call]
-        call.queue = balancer.queue_for(chosen)
-        call.queue[call] = None
+        _move(call, balancer.queue_for(chosen))
         self._serve(chosen, balancer)
 
     def _serve(self, callee: Peer, balancer: Balancer) -> None:
@@ -293,6 +292,14 @@ class Requests:
 def _but(sender: Peer, balancer: Balancer) -> Peer | None:
     """Return the member to pass over: a sender that wants no copies of its own."""
     return sender if not sender.echo and sender.balancer is balancer else None
+
+
+def _move(call: Call, queue: dict[Call, None]) -> None:
+    """Let a request wait in a queue, at its end."""
+    if call.queue is not None:
+        del call.queue[call]
+    call.queue = queue
+    queue[call] = None
 
 
 def _no_route(intent: EnvelopeIntent | None) -> tuple[ErrorCode, str]:

@@ -86,6 +86,10 @@ class Envelope(Struct, omit_defaults=True, gc=False):
     """`Frame` on the hot path: everything typed, `data` and `error` as the bytes they came in.
 
     The order of the properties is the one that they are written in.
+
+    Attributes:
+        source: as it is read. The broker, which writes it into every frame that it forwards, puts
+            its bytes in its place.
     """
 
     op: Annotated[int, Meta(ge=0, le=5)]

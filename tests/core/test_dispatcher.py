@@ -46,6 +46,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "INVALID_FRAME",
         "source: is written by the broker; leave it out",
     ),
+    (
+        {"event": "E", "intent": direct("id-1"), "source": {"id": "id-1", "group": "demo"}},
+        "INVALID_FRAME",
+        "source: is written by the broker; leave it out",
+    ),
     ({"intent": {"target": "GLOBAL"}}, "INVALID_FRAME", "event: an EVENT needs a name"),
     (
         {"event": "$up", "intent": {"target": "GLOBAL"}},

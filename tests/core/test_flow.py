@@ -94,6 +94,17 @@ def test_who_was_relieved_has_the_whole_time_again() -> None:
     assert list(flow.tick(STALL + 4.02)) == [receiver]
 
 
+def test_who_has_left_is_not_stuck() -> None:
+    """Though what is unsent when it is closed may be a lot."""
+    flow, _ = make_flow()
+    sender, receiver = make_peer("a"), make_peer("a")
+    receiver.outbox_bytes = HIGH + 1
+    flow.congest(sender, receiver, 0.0)
+    flow.relieve(receiver)
+
+    assert list(flow.tick(STALL + 0.02)) == []
+
+
 def test_a_receiver_can_stall_itself() -> None:
     flow, effects = make_flow()
     peer = make_peer("a")
