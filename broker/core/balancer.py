@@ -30,13 +30,14 @@ class Balancer:
     """The members of one group.
 
     Attributes:
-        waiting: requests that wait for any member to be free, oldest first.
-        waiting_for: requests that wait for one certain member, oldest first.
+        waiting: requests that wait for any member to be free, oldest first, each with its number in
+            the order of asking.
+        waiting_for: requests that wait for one certain member, likewise.
     """
 
     def __init__(self) -> None:
-        self.waiting: dict[Call, None] = {}
-        self.waiting_for: dict[Peer, dict[Call, None]] = {}
+        self.waiting: dict[Call, int] = {}
+        self.waiting_for: dict[Peer, dict[Call, int]] = {}
         self._members: dict[Peer, None] = {}
         self._rows: dict[int, dict[Peer, None]] = {}
         self._row_of: dict[Peer, int] = {}
@@ -128,7 +129,7 @@ class Balancer:
             self.update(peer)
         return peer
 
-    def queue_for(self, peer: Peer | None) -> dict[Call, None]:
+    def queue_for(self, peer: Peer | None) -> dict[Call, int]:
         """Return where a request waits: for a certain member, or for any."""
         return self.waiting if peer is None else self.waiting_for.setdefault(peer, {})
 
@@ -147,12 +148,11 @@ class Balancer:
         """Return the request that a member with room should take next."""
         if is_full(peer):
             return None
-        for call in self.waiting_for.get(peer, ()):
-            return call
-        for call in self.waiting:
+        own = next(iter(self.waiting_for.get(peer, {}).items()), None)
+        for call, number in self.waiting.items():
             if peer.echo or call.requester is not peer:
-                return call
-        return None
+                return call if own is None or number < own[1] else own[0]
+        return None if own is None else own[0]
 
     def _by_load(self) -> Iterator[Peer]:
         if not self._row_of:

@@ -49,28 +49,26 @@ class BrokerService:
             "WHOAMI": self._describe,
         }
 
-    def handle(self, peer: Peer, envelope: Envelope) -> None:
-        """Answer an EVENT that was sent to the broker. A REPLY to it is of no meaning."""
-        handler = self._events.get(envelope.event or "")
+    def handle(self, peer: Peer, envelope: Envelope) -> tuple[ErrorCode, str] | None:
+        """Answer an EVENT that was sent to the broker.
+
+        Returns:
+            What is wrong with it, where there is no answer.
+        """
         if envelope.id in peer.asked:
-            # With the id of a request in flight, any answer would pass for the end of that request.
-            message = notices.error(
-                None,
-                envelope.event,
+            # With that id, the answer would pass for the end of the request.
+            return (
                 ErrorCode.INVALID_FRAME,
                 f"id: {envelope.id!r} is the id of a request of yours that is still in flight",
-                {"id": envelope.id},
             )
-        elif handler is None:
-            message = notices.error(
-                envelope.id,
-                envelope.event,
+        handler = self._events.get(envelope.event or "")
+        if handler is None:
+            return (
                 ErrorCode.UNKNOWN_EVENT,
                 f"{notices.BROKER_ID} knows {', '.join(self._events)}, not {envelope.event!r}",
             )
-        else:
-            message = notices.answer(envelope, handler(peer))
-        self._effects.send(peer, peer.frame(message))
+        self._effects.send(peer, peer.frame(notices.answer(envelope, handler(peer))))
+        return None
 
     def joined(self, peer: Peer) -> None:
         """Tell the watchers of a new service. Called before it can watch itself."""

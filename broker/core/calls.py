@@ -61,7 +61,7 @@ class Call(Struct, eq=False, gc=False):
     missing: dict[Peer, None] | None = None
     asked: frozenset[str] = frozenset()
     waiting: Envelope | None = None
-    queue: dict[Call, None] | None = None
+    queue: dict[Call, int] | None = None
 
     @property
     def callees(self) -> Sequence[Peer]:

@@ -80,7 +80,10 @@ class Wheel(Generic[Item]):
         while self.next <= now:
             bucket = self._buckets[self._order[0]]
             while bucket:
-                yield next(iter(bucket))
+                # Not `next(iter(bucket))`, which steps over all that were taken out before.
+                for item in list(bucket):
+                    if item in bucket:
+                        yield item
             # Handling an item may have put others in: only now is the bucket done with.
             del self._buckets[heapq.heappop(self._order)]
             self.next = self._order[0] if self._order else math.inf

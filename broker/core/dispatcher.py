@@ -174,8 +174,15 @@ class Dispatcher:
                     self._cut_slow(peer)
         exchange.deliver(peer, batch, now)
 
-    def lost(self, peer: Peer) -> None:
-        """Note that a connection is gone, whoever ended it. Can be said more than once."""
+    def lost(self, peer: Peer, now: float | None = None) -> None:
+        """Note that a connection is gone, whoever ended it. Can be said more than once.
+
+        Args:
+            peer: whose.
+            now: seconds; the time of the batch at hand where it is left out.
+        """
+        if now is not None:
+            self.requests.now = now
         if peer.state is not PeerState.CLOSED:
             self._leave(peer, Reason.NO_REASON)
 

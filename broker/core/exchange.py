@@ -110,7 +110,6 @@ class Exchange:
                     return None
                 self._ledger.answered(call, peer)
                 if peer.balancer is not None:
-                    peer.missed = 0
                     self._requests.released(peer)
             elif envelope.id in receiver.ended:
                 return None
@@ -146,15 +145,17 @@ class Exchange:
 
     def route(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """Bring one EVENT or REPLY to its receivers."""
-        if envelope.event == notices.CANCEL and envelope.op == _EVENT:
+        cancel = envelope.event == notices.CANCEL and envelope.op == _EVENT
+        if cancel and envelope.source is None:
             self._on_cancel(peer, envelope)
             return
         intent = self._complete(peer, envelope)
         if intent is None:
             return
         if intent.target == "DIRECT" and intent.identifier == notices.BROKER_ID:
-            if envelope.op == _EVENT:
-                self._service.handle(peer, envelope)
+            problem = self._service.handle(peer, envelope) if envelope.op == _EVENT else None
+            if problem is not None:
+                self._error(peer, envelope, *problem)
             return
         try:
             receivers = self._router.receivers(peer, intent)

@@ -135,7 +135,7 @@ class Requests:
             return self.ledger.objection(requester, envelope)
         call.waiting = envelope
         chosen = None if intent.key is None else balancer.pick_by_key(intent.key, but)
-        _move(call, balancer.queue_for(chosen))
+        _move(call, balancer.queue_for(chosen), self.ledger.opened)
         self.waiting_bytes += size
         return None
 
@@ -294,12 +294,18 @@ def _but(sender: Peer, balancer: Balancer) -> Peer | None:
     return sender if not sender.echo and sender.balancer is balancer else None
 
 
-def _move(call: Call, queue: dict[Call, None]) -> None:
-    """Let a request wait in a queue, at its end."""
+def _move(call: Call, queue: dict[Call, int], number: int = 0) -> None:
+    """Let a request wait in a queue, at its end.
+
+    Args:
+        call: the request.
+        queue: where it waits from now on.
+        number: its place in the order of asking; one that waited elsewhere brings its own.
+    """
     if call.queue is not None:
-        del call.queue[call]
+        number = call.queue.pop(call)
     call.queue = queue
-    queue[call] = None
+    queue[call] = number
 
 
 def _no_route(intent: EnvelopeIntent | None) -> tuple[ErrorCode, str]:

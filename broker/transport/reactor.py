@@ -284,7 +284,7 @@ class Reactor:
         self._leaving.discard(connection)
         self._poller.unregister(connection.fd)
         connection.sock.close()
-        self._dispatcher.lost(connection.peer)
+        self._dispatcher.lost(connection.peer, self._clock())
         if self._empty is not None and not self._connections:
             self._empty.set()
 

@@ -5,7 +5,6 @@ The broker's time is trio's mock clock; the callee has none.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -121,9 +120,8 @@ def nothing_in_flight(broker: Broker) -> bool:
     )
 
 
-@pytest.mark.parametrize("times", range(2))
 async def test_a_callee_killed_with_a_thousand_requests_in_flight(
-    start_broker: StartBroker, mock_clock: MockClock, times: int
+    start_broker: StartBroker, mock_clock: MockClock
 ) -> None:
     broker = await start_broker()
     async with callee_of(broker, "doomed") as callee:
@@ -218,7 +216,6 @@ async def test_a_killed_caller_makes_room(start_broker: StartBroker, mock_clock:
 async def test_a_callee_that_freezes(
     start_broker: StartBroker, mock_clock: MockClock, after_goodbye: bool
 ) -> None:
-    ping = 1.0
     broker = await start_broker(timing=TimingSettings(ping_ms=1000))
     async with callee_of(broker, "g") as callee:
         caller = await broker.join("tcp", "callers")
@@ -248,10 +245,11 @@ async def test_a_callee_that_freezes(
 
         # The heartbeat: a PING, and no answer to it.
         frozen = broker.server.dispatcher.registry.by_id[callee.id]
-        for _ in range(3):
-            mock_clock.jump(ping - 0.3)
-            await nothing_more_but_pings(caller)
-            await nothing_more_but_pings(other)
+        for _ in range(2):
+            mock_clock.jump(0.7)
+            await nothing_more(caller)
+            await nothing_more(other)
+        mock_clock.jump(0.7)
         await until(lambda: callee.id not in broker.server.dispatcher.registry.by_id)
         frame = await caller.receive_json()
         assert (frame["id"], frame["error"]["code"]) == ("2", "PEER_GONE")
@@ -272,22 +270,10 @@ async def test_a_callee_that_freezes(
         if not after_goodbye:
             assert await callee.says("was sent away:") == "PING_TIMEOUT"
             await callee.says("is disconnected")
-            await nothing_more_but_pings(caller)
+            await nothing_more(caller)
         assert await callee.process.wait() == 0 or after_goodbye
     statistics = broker.server.dispatcher.statistics()
     assert statistics.failed == {"EXPIRED": 1, "PEER_GONE": 1}
-
-
-async def nothing_more_but_pings(client: Client) -> None:
-    await client.send(b'{"op":3,"id":"sign of life"}')
-    while (frame := await client.receive_json()) != {"op": PONG, "id": "sign of life"}:
-        if frame != {"op": 3}:
-            put_back(client, frame)
-            return
-
-
-def put_back(client: Client, frame: Any) -> None:
-    raise AssertionError(json.dumps(frame))
 
 
 async def test_a_frozen_callee_is_not_asked_for_more_than_it_takes(

@@ -258,6 +258,33 @@ def test_an_end_of_file(rig: Rig) -> None:
     assert rig.dispatcher.statistics().closed == {Reason.NO_REASON: 1}
 
 
+def test_what_is_unsent_at_an_end_of_file_gets_a_last_chance(rig: Rig) -> None:
+    """Whoever shuts down one side may still read on the other."""
+    sender, receiver = rig.join(), rig.join(buffer=4096)
+    sender.send(event(receiver.id, 50_000))
+    rig.settle()
+    assert receiver.waits_to_write
+    assert receiver.receive()
+    receiver.sock.shutdown(socket.SHUT_WR)
+    rig.poll()
+    assert len(rig.reactor) == 1
+    assert receiver.receive()
+    assert receiver.ended
+
+
+def test_whoever_has_said_goodbye_says_nothing_more(rig: Rig) -> None:
+    client = rig.join()
+    client.send(b'{"op":2}')
+    rig.settle()
+    heard = rig.dispatcher.counters.frames_in
+    client.send(b'{"op":3}')
+    client.sock.sendall(b'{"op":3,"data":"')
+    rig.settle()
+    assert rig.dispatcher.counters.frames_in == heard
+    assert isinstance(client.connection.wire, JsonStream)
+    assert not client.connection.wire._partial, "nor is it kept"
+
+
 def test_half_a_frame_and_an_end_of_file(rig: Rig) -> None:
     client, other = rig.join(), rig.join()
     client.sock.sendall(event(other.id) + event(other.id)[:-1])
@@ -312,31 +339,36 @@ def test_a_file_number_that_is_used_again(rig: Rig) -> None:
     assert [frame["id"] for frame in second.frames()] == ["2"]
 
 
+@pytest.mark.parametrize("reused", [True, False])
 def test_a_connection_that_is_dropped_earlier_in_its_batch(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, reused: bool
 ) -> None:
-    """And its number is taken by another at once: the batch's event is not for that one."""
+    """Its number may be taken by another at once: the batch's event is not for that one."""
     first, second = rig.join(), rig.join()
     first.send(b'{"op":3}')
     second.send(b'{"op":3}')
     handle = rig.reactor._handle
+    dropped: list[Connection] = []
     adopted: list[Far] = []
 
-    def handle_and_replace(connection: Connection, data: bytes, now: float) -> None:
+    def handle_and_drop(connection: Connection, data: bytes, now: float) -> None:
         handle(connection, data, now)
-        if not adopted:
+        if not dropped:
             (other,) = {first.connection, second.connection} - {connection}
             rig.reactor._drop(other)
-            adopted.append(rig.connect())
-            assert adopted[0].connection.fd == other.fd
+            dropped.append(other)
+            if reused:
+                adopted.append(rig.connect())
+                assert adopted[0].connection.fd == other.fd
 
-    monkeypatch.setattr(rig.reactor, "_handle", handle_and_replace)
+    monkeypatch.setattr(rig.reactor, "_handle", handle_and_drop)
     rig.poll()
-    (replacement,) = adopted
-    assert replacement.peer.state is PeerState.OPENING
-    replacement.send(IDENTIFY)
-    rig.poll()
-    assert replacement.frames()[0]["op"] == 1
+    assert dropped
+    for replacement in adopted:
+        assert replacement.peer.state is PeerState.OPENING
+        replacement.send(IDENTIFY)
+        rig.poll()
+        assert replacement.frames()[0]["op"] == 1
 
 
 def test_after_a_pause_of_the_whole_process_the_answers_to_pings_count(rig: Rig) -> None:
