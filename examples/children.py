@@ -50,6 +50,10 @@ class Child:
             raise ChildEndedError(f"{text}\n{self.last_words()}".rstrip()) from None
         return line.decode()
 
+    def kill(self) -> None:
+        """End it by force (SIGKILL): it can neither say goodbye nor clean up."""
+        self._process.kill()
+
     def last_words(self) -> str:
         """Return what it has written to its standard error."""
         self._complaints.seek(0)

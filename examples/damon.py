@@ -1,7 +1,9 @@
-"""A member of the group `damon`: it answers INFO the way the first Master Socket Server's do.
+"""A member of the group `damon`, for the demo.
 
-The request and the response are both EVENTs under one id; the response goes DIRECT to the
-connection that the request names as `requester`. What it receives it prints, a JSON object a line.
+It answers INFO the way the first Master Socket Server's members do: the request and the response
+are both EVENTs under one id; the response goes DIRECT to the connection that the request names as
+`requester`. COUNT and REINDEX are requests as Switchboard has them: what the handler returns is the
+reply. What it receives it prints, a JSON object a line.
 
 `python -m examples.damon URL SHARD CHANNELS USERS`, with SWITCHBOARD_TOKEN set.
 """
@@ -13,6 +15,7 @@ import os
 import sys
 from typing import Any
 
+import anyio
 import attrs
 
 from broker.protocol.codec import encode_frame
@@ -26,6 +29,13 @@ class InfoRequest:
     requester: str
 
 
+@attrs.frozen
+class Reindex:
+    """The data of REINDEX: which shards have so much to do that it takes for ever."""
+
+    without_end: list[str]
+
+
 def make_service(info: dict[str, Any]) -> Service:
     """Make a member that answers INFO with `info`."""
     damon = Service("damon")
@@ -34,6 +44,20 @@ def make_service(info: dict[str, Any]) -> Service:
     async def answer(request: InfoRequest, event: Event, mesh: Mesh) -> None:
         report({"received": json.loads(encode_frame(event.frame))})
         await mesh.emit("INFO", info, to=request.requester, id=event.id)
+
+    @damon.on("COUNT")
+    async def count() -> dict[str, Any]:
+        return {"shardId": info["shardId"], "users": info["users"]}
+
+    @damon.on("REINDEX")
+    async def reindex(task: Reindex, event: Event) -> dict[str, Any]:
+        report({"working": event.id})
+        if info["shardId"] in task.without_end:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                report({"stopped": event.id})
+        return {"shardId": info["shardId"], "entries": info["channels"]}
 
     @damon.on("ANNOUNCEMENT")
     async def take_note(event: Event) -> None:
@@ -53,7 +77,7 @@ def main() -> None:
     async def serve() -> None:
         async with damon.serve(url, token=os.environ["SWITCHBOARD_TOKEN"], name=shard) as mesh:
             report({"ready": mesh.id})
-            await mesh.wait_lost()
+            await mesh.wait_closed()
 
     run_until_signal(serve)
 

@@ -2,8 +2,9 @@
 
 It plays the two worked examples of the first Master Socket Server: a request to the group `damon`,
 and the response of each of its members, one over WebSocket and one over plain TCP; then an
-announcement to everyone. It ends by itself: with 0 when everything has arrived, with 1 and a reason
-when something has not.
+announcement to everyone. Then it shows that no request hangs: one that is answered, one to many of
+whom one hangs, and one whose callee is killed. It ends by itself: with 0 when everything has
+arrived, with 1 and a reason when something has not.
 """
 
 from __future__ import annotations
@@ -20,9 +21,19 @@ import anyio
 from broker.protocol.codec import encode_frame
 from examples.children import Child, ChildEndedError, start
 from examples.display import Display
+from examples.requests import (
+    DemoError,
+    Progress,
+    Scene,
+    ask_all,
+    ask_one,
+    ask_the_dead,
+    find_ids,
+    read_object,
+)
 from services.sdk import Frame, Intent, Listener, Mesh, MeshError, OpCode, Target, connect
 
-# All of it takes about two seconds; a busy machine may take longer to start five interpreters.
+# All of it takes two or three seconds; a busy machine may take longer to start five interpreters.
 _DEADLINE_SECONDS = 30.0
 
 # The id and the numbers are those of the original's documentation.
@@ -31,21 +42,6 @@ _SHARDS = {
     "ef4d25": {"channels": 10240, "shardId": "ef4d25", "users": 15042},
     "9b07c1": {"channels": 8192, "shardId": "9b07c1", "users": 12007},
 }
-
-
-class DemoError(Exception):
-    """Something did not arrive, or not as it should."""
-
-
-class Progress:
-    """How far the demo is: what it was waiting for, when it comes to a halt."""
-
-    def __init__(self) -> None:
-        self.awaited = "the broker"
-
-    def expect(self, what: str) -> None:
-        """Say what is waited for next."""
-        self.awaited = what
 
 
 async def play(display: Display, progress: Progress) -> None:
@@ -76,6 +72,10 @@ async def play(display: Display, progress: Progress) -> None:
         frames = await stack.enter_async_context(mesh.frames())
         await request_info(display, progress, mesh, frames, members)
         await announce(display, progress, mesh, frames, members)
+        scene = Scene(display, progress, mesh, members, await find_ids(mesh, members))
+        await ask_one(scene, 4)
+        await ask_all(scene, 5)
+        await ask_the_dead(scene, 6)
     display.success("Everything arrived.")
 
 
@@ -152,10 +152,6 @@ async def receive_at_members(
         received = await read_object(member, "received")
         check(received, sent, "web", what)
         display.receives_same(member.name, received)
-
-
-async def read_object(child: Child, key: str) -> Any:  # noqa: ANN401 - JSON
-    return json.loads(await child.read_line())[key]
 
 
 def as_json(frame: Frame) -> dict[str, Any]:

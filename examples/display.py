@@ -53,6 +53,26 @@ class Display:
         self._console.print(Text.assemble(arrow, (who, "green"), " receives the same, with"))
         self._print(f'{_INDENT}"source": {json.dumps(frame.get("source"))}')
 
+    def note(self, text: str) -> None:
+        """Tell what happens beside the frames."""
+        self._console.print(Padding(Text(text, style="dim"), (0, 0, 0, len(_INDENT)), expand=False))
+
+    def asks(self, who: str, event: str, whom: str) -> None:
+        """Show a request that sets out."""
+        arrow = ("-> ", "bold cyan")
+        self._console.print(Text.assemble(arrow, (who, "cyan"), f" asks {whom}: ", event))
+
+    def answers(self, who: str, data: object) -> None:
+        """Show a result."""
+        self._console.print(Text.assemble(("<- ", "bold green"), (who, "green"), " answers"))
+        self._print(f"{_INDENT}{json.dumps(data)}")
+
+    def fails(self, who: str, code: str, text: str) -> None:
+        """Show an error in the place of a result."""
+        arrow = ("<- ", "bold yellow")
+        self._console.print(Text.assemble(arrow, (code, "yellow"), f" for {who}"))
+        self.note(text)
+
     def success(self, text: str) -> None:
         """End well."""
         self._console.print()

@@ -146,7 +146,8 @@ class Dispatcher:
             exchange.deliver_one(peer, receiver, messages[0], now)  # type: ignore[arg-type]
         else:
             self._receive_all(peer, messages, now)
-        if peer.outbox_bytes > self.flow.high and peer.outbox_bytes > before:
+        grown = peer.outbox_bytes > before and peer.state is not PeerState.CLOSED
+        if grown and peer.outbox_bytes > self.flow.high:
             # Whoever makes the broker answer, and does not read, is a slow receiver of its own.
             self.flow.congest(peer, peer, now)
         peer.messages_in += count

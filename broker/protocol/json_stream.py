@@ -28,9 +28,19 @@ __all__ = ["JsonStream", "frame_line"]
 # RFC 8259 section 2: white space between tokens.
 _WHITE_SPACE: Final = b" \t\n\r"
 
-# Inside an object: the longest run that holds no brace and no unfinished string. Possessive, so
-# that a long run can not make the expression backtrack.
-_PLAIN: Final = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_QUOTED: Final = rb'"(?:[^"\\]++|\\.)*+"'
+
+
+def _run(nesting: int) -> bytes:
+    """The longest run within an object without a brace, an unfinished string, or such an object."""
+    inner = rb"|\{" + _run(nesting - 1) + rb"\}" if nesting else b""
+    return rb'(?:[^"{}]++|' + _QUOTED + inner + rb")*+"
+
+
+# Inside an object: the longest run that holds no brace, but for whole objects in up to three
+# levels, and no unfinished string. So a large message of small records is not gone through brace by
+# brace in Python. Possessive, so that a long run can not make the expression backtrack.
+_PLAIN: Final = re.compile(_run(3), re.DOTALL)
 
 # Inside a string: the longest run before its closing quote or an unfinished escape.
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
@@ -188,6 +198,8 @@ class JsonStream:
     def _find_end(self) -> int:
         """Scan on; return where the object ends, or 0. State is kept, so no byte is read twice."""
         partial, position, end = self._partial, self._scanned, len(self._partial)
+        if not self._depth and end:
+            self._depth = position = 1  # Behind the opening brace.
         while position < end:
             if self._in_string:
                 position = self._match_end(_STRING, position)

@@ -6,26 +6,37 @@ Example:
 """
 
 from broker.protocol.frames import Error, Frame, Intent, OpCode, Pick, Source, Target
+from services.sdk.backoff import Backoff
+from services.sdk.collecting import Missing, Reply
 from services.sdk.entry import connect
 from services.sdk.errors import (
-    BackplaneDown,
-    BadRequest,
-    Call,
     CannotConnect,
     ConnectionLost,
     Disconnected,
-    Draining,
-    Expired,
-    Forbidden,
-    HandlerError,
     IdentifyFailed,
-    InvalidFrame,
-    InvalidIntent,
     InvalidReply,
     ListenerOverflow,
     MeshClosed,
     MeshError,
     MessageTooBig,
+    UnsentEvents,
+)
+from services.sdk.events import Event
+from services.sdk.gathering import Replies
+from services.sdk.listeners import Listener
+from services.sdk.mesh import Mesh
+from services.sdk.payloads import PayloadError
+from services.sdk.registry import Change, Down, ServiceInfo, Snapshot, Up
+from services.sdk.request_errors import (
+    BackplaneDown,
+    BadRequest,
+    Call,
+    Draining,
+    Expired,
+    Forbidden,
+    HandlerError,
+    InvalidFrame,
+    InvalidIntent,
     NoRoute,
     Overloaded,
     PeerGone,
@@ -34,21 +45,22 @@ from services.sdk.errors import (
     ServiceError,
     UnknownEvent,
 )
-from services.sdk.events import Event
-from services.sdk.listeners import Listener
-from services.sdk.mesh import Mesh
-from services.sdk.payloads import PayloadError
 from services.sdk.running import run_until_signal
 from services.sdk.service import Service
+from services.sdk.states import State, StateChange, StatesFeed
 from services.sdk.statistics import MeshStatistics
+from services.sdk.watching import Watch
 
 __all__ = [
+    "Backoff",
     "BackplaneDown",
     "BadRequest",
     "Call",
     "CannotConnect",
+    "Change",
     "ConnectionLost",
     "Disconnected",
+    "Down",
     "Draining",
     "Error",
     "Event",
@@ -68,6 +80,7 @@ __all__ = [
     "MeshError",
     "MeshStatistics",
     "MessageTooBig",
+    "Missing",
     "NoRoute",
     "OpCode",
     "Overloaded",
@@ -75,12 +88,22 @@ __all__ = [
     "PeerGone",
     "Pick",
     "RateLimited",
+    "Replies",
+    "Reply",
     "RequestError",
     "Service",
     "ServiceError",
+    "ServiceInfo",
+    "Snapshot",
     "Source",
+    "State",
+    "StateChange",
+    "StatesFeed",
     "Target",
     "UnknownEvent",
+    "UnsentEvents",
+    "Up",
+    "Watch",
     "connect",
     "run_until_signal",
 ]

@@ -7,42 +7,54 @@ from typing import Final
 
 import anyio
 
-from broker.protocol.codec import Envelope
-from services.sdk.errors import (
+from services.sdk.errors import ConnectionLost, MeshClosed
+from services.sdk.events import Event
+from services.sdk.handlers import Handler
+from services.sdk.jobs import Job
+from services.sdk.mesh import Mesh
+from services.sdk.request_errors import (
     BadRequest,
-    ConnectionLost,
     Expired,
     HandlerError,
-    MeshClosed,
     RequestError,
     ServiceError,
 )
-from services.sdk.events import Event
-from services.sdk.handlers import Handler
-from services.sdk.mesh import Mesh
 
 __all__ = ["handle"]
 
 _log: Final = logging.getLogger(__name__)
 
 
-async def handle(handler: Handler, envelope: Envelope, mesh: Mesh, *, deadline: float) -> None:
+async def handle(handler: Handler, job: Job, mesh: Mesh) -> None:
     """Run a handler, and reply if the event is a request. Whatever the handler raises ends here.
 
-    A handler does not begin after the deadline (on the event loop's clock): its requester has been
-    told that the request has expired, and may have asked somebody else.
+    A handler does not begin after the deadline: its requester has been told that the request has
+    expired, and may have asked somebody else. When the deadline passes while it runs, or when its
+    requester takes the request back, it is cancelled, and there is no reply.
     """
+    envelope = job.envelope
     event = Event(envelope)
     answer: RequestError | None = None
     result = None
-    try:
-        if anyio.current_time() > deadline:
-            raise Expired("all handlers were busy until the time was over")  # noqa: TRY301
-        result = await handler.function(**handler.bind(event, mesh))
-    except Exception as error:  # noqa: BLE001 - a handler may raise anything
-        answer = _explain(error, event)
+    finished = False
+    with job.scope():
+        try:
+            if anyio.current_time() > job.deadline:
+                raise Expired("all handlers were busy until the time was over")  # noqa: TRY301
+            result = await handler.function(**handler.bind(event, mesh))
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+            answer = _explain(error, event)
+        finished = True
     if envelope.timeout is None:
         return
+    if job.called_off or not finished:
+        why = "nobody awaits a reply any more" if job.called_off else "the time is over"
+        _log.info("%s (id %s) was not answered: %s", event.name, event.id, why)
+        return
+    await _reply(event, result, answer, mesh)
+
+
+async def _reply(event: Event, result: object, answer: RequestError | None, mesh: Mesh) -> None:
     try:
         try:
             await mesh.reply(event, result, error=answer)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 from anyio.abc import ByteStream
@@ -29,8 +29,9 @@ from broker.protocol.wire import Wire
 from services.sdk.errors import ConnectionLost, MeshClosed, MeshError, MessageTooBig
 from services.sdk.outbox import LIMIT_BYTES, Outbox
 from services.sdk.parting import error_from_disconnect
+from services.sdk.receiver import Receiver
 
-__all__ = ["NETWORK_ERRORS", "RECEIVE_BYTES", "Connection", "Receiver"]
+__all__ = ["NETWORK_ERRORS", "RECEIVE_BYTES", "Connection"]
 
 # Some hundred ordinary messages a system call; more would only cost cache.
 RECEIVE_BYTES: Final = 256 * 1024
@@ -41,22 +42,6 @@ _GOODBYE_SECONDS: Final = 2.0
 
 _EVENT, _REPLY, _PING = int(OpCode.EVENT), int(OpCode.REPLY), int(OpCode.PING)
 NETWORK_ERRORS: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
-
-
-class Receiver(Protocol):
-    """Whom a connection tells. None of these may block or raise."""
-
-    def on_event(self, event: Envelope) -> None:
-        """An EVENT came."""
-
-    def on_reply(self, reply: Envelope) -> None:
-        """A REPLY came."""
-
-    def on_refusal(self, refusal: Refusal) -> None:
-        """The broker sent something that is wrong in meaning."""
-
-    def on_end(self, why: Callable[[], MeshError]) -> None:
-        """The connection has ended; `why` makes the error to raise."""
 
 
 class _State(Enum):
@@ -70,6 +55,7 @@ class Connection:
 
     Attributes:
         welcome: what the broker said of it.
+        url: where it goes.
         sent: messages that were handed to the outbox.
         received: messages that came in.
         discarded: answers that found no room even past the outbox's limit.
@@ -86,12 +72,12 @@ class Connection:
         early: list[Message],
     ) -> None:
         self.welcome = welcome
+        self.url = url
         self.sent = 0
         self.received = 0
         self.discarded = 0
         self._stream = stream
         self._wire = wire
-        self._url = url
         self._early = early
         self._outbox = Outbox()
         self._state = _State.OPEN
@@ -108,15 +94,35 @@ class Connection:
         """Bytes that wait to be written."""
         return self._outbox.size
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._why is None
+
     def check(self) -> None:
         """Raise what ended the connection, if it has ended."""
         if self._why is not None:
             raise self._why()
 
-    async def send(self, message: bytes) -> None:
+    def error(self) -> MeshError:
+        """Return what ended the connection."""
+        return MeshError("it has not ended") if self._why is None else self._why()
+
+    def written(self, ticket: int) -> bool:
+        """Tell whether a message has been written, and so may have arrived."""
+        return self._outbox.written >= ticket
+
+    async def send(self, message: bytes, id: str | None = None) -> int:
         """Put a message on its way. Waits while too much is on its way already.
 
         It is no task switch: the writer takes all that has gathered when it next runs.
+
+        Args:
+            message: the message.
+            id: of an event that awaits no answer: what it is reported by if it is not written.
+
+        Returns:
+            Its ticket, for `written`.
 
         Raises:
             MessageTooBig: the broker would end the connection for it.
@@ -128,8 +134,8 @@ class Connection:
         while self._outbox.full:
             await self._outbox.room()
             self.check()
-        self._outbox.append(self._wire.frame(message))
         self.sent += 1
+        return self._outbox.append(self._wire.frame(message), id)
 
     def send_nowait(self, message: bytes) -> None:
         """Put a small answer on its way; past the limit or the end, discard and count it."""
@@ -165,6 +171,8 @@ class Connection:
         finally:
             self._end(lambda: ConnectionLost("the connection was abandoned"))
             self._state = _State.ENDED
+            if unsent := self._outbox.unwritten:
+                self._receiver.on_unsent(unsent)
             with anyio.CancelScope(shield=True):
                 await anyio.aclose_forcefully(self._stream)
             self._done.set()
@@ -204,7 +212,7 @@ class Connection:
 
     def _lose(self, text: str, cause: BaseException | None = None) -> None:
         def make() -> MeshError:
-            error = ConnectionLost(f"the connection to {self._url} broke: {text}")
+            error = ConnectionLost(f"the connection to {self.url} broke: {text}")
             error.__cause__ = cause
             return error
 

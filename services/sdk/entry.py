@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from broker.protocol.identify import Identification
+from services.sdk.backoff import Backoff
 from services.sdk.dialing import Dial, dial
 from services.sdk.inbox import ErrorCallback
 from services.sdk.mesh import Mesh
+from services.sdk.rounds import LinkOptions
+from services.sdk.urls import parse_url
 
-__all__ = ["connect"]
+__all__ = ["DEFAULT_BACKOFF", "DEFAULT_PATIENCE", "connect"]
+
+DEFAULT_BACKOFF: Final = Backoff()
+
+# A broker that is restarted is back within seconds; who waits for longer wants to know.
+DEFAULT_PATIENCE: Final = 5.0
 
 
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     group: str | None = None,
     token: str,
@@ -24,14 +32,23 @@ def connect(
     concurrency: int | None = None,
     on_error: ErrorCallback | None = None,
     timeout: float = 10.0,
+    reconnect: Backoff | None = DEFAULT_BACKOFF,
+    insist: bool = False,
+    patience: float = DEFAULT_PATIENCE,
     dial: Dial = dial,
 ) -> Mesh:
     """Connect to a broker, for the body of an `async with`.
 
     Leaving the body sends what is left, says goodbye and closes; it takes two seconds at most.
 
+    A connection that is lost is made again, unless the reason is one that would only come again (a
+    token that is not accepted, say). Requests that were under way fail with `ConnectionLost`, whose
+    `may_have_arrived` says whether the callee may have got them. What is sent meanwhile waits, for
+    as long as `patience`. Listeners go on, and watches begin anew with a `Snapshot`.
+
     Args:
-        url: `ws://HOST:PORT`, `tcp://HOST:PORT` or `unix:///PATH`.
+        url: `ws://HOST:PORT`, `tcp://HOST:PORT` or `unix:///PATH`; or several of them, to be tried
+            in turn.
         group: the group to join; may be left out where the token is good for one group only.
         token: the credential.
         name: a name for people.
@@ -41,18 +58,28 @@ def connect(
         on_error: is told of errors that belong to no call in progress, such as an emit that reached
             nobody; they are logged where it is absent. Runs in the connection's reader: it must not
             block.
-        timeout: seconds for the connection to stand.
+        timeout: seconds for a connection to stand.
+        reconnect: the pauses between attempts to connect again; None: a lost connection is the end.
+        insist: whether entering tries for as long as it takes, where otherwise it raises when there
+            is no broker.
+        patience: seconds that sending waits for a connection where there is none.
         dial: opens the bytes to the broker; for tests.
 
     Raises (on entering):
-        CannotConnect: there is no broker, or it did not answer in time.
+        CannotConnect: there is no broker, or none of them answered in time.
         IdentifyFailed: the broker did not accept the token or the group.
         Disconnected: the broker takes no one at present.
+
+    Raises (at once):
+        ValueError: a URL is none of the three forms, or there is no URL.
 
     Example:
         >>> async with connect("ws://127.0.0.1:8420", group="web", token="...") as mesh:
         ...     await mesh.emit("HELLO")
     """
+    urls = [url] if isinstance(url, str) else url
+    if not urls:
+        raise ValueError("there is no URL to connect to")
     identification = Identification(
         token=token,
         group=group,
@@ -61,4 +88,12 @@ def connect(
         echo=echo,
         concurrency=concurrency,
     )
-    return Mesh(url, identification, on_error=on_error, connect_timeout=timeout, dial=dial)
+    options = LinkOptions(
+        addresses=[parse_url(one) for one in urls],
+        identification=identification,
+        dial=dial,
+        timeout=timeout,
+        backoff=reconnect,
+        insist=insist,
+    )
+    return Mesh(options, on_error=on_error, patience=patience)

@@ -8,10 +8,10 @@ from typing import Any, Final, TypeAlias, get_type_hints
 
 import attrs
 
-from services.sdk.errors import BadRequest
 from services.sdk.events import Event
 from services.sdk.mesh import Mesh
 from services.sdk.payloads import PayloadError, load
+from services.sdk.request_errors import BadRequest
 
 __all__ = ["Handler", "HandlerFunction", "check_async"]
 

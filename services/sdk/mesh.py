@@ -1,73 +1,60 @@
-"""The client: emit, request, listen."""
+"""The client of the mesh."""
 
-# ruff: noqa: ANN401 - `id` is the protocol's word; `returns` takes any type form
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, TypeVar, overload
+from typing import Final
 
 import anyio
+from msgspec import Raw
 
-from broker.protocol.codec import Envelope, encode, encode_frame
+from broker.protocol.codec import Envelope, EnvelopeIntent, encode
 from broker.protocol.frames import Frame, OpCode
-from broker.protocol.identify import Identification
 from services.sdk.asking import ask, read_reply
 from services.sdk.connection import Connection
-from services.sdk.dialing import Dial
-from services.sdk.errors import Call, MeshClosed, RequestError
+from services.sdk.errors import MeshClosed
 from services.sdk.events import Event, read_frame
 from services.sdk.inbox import ErrorCallback, Inbox
+from services.sdk.link import Link
 from services.sdk.listeners import Listener
-from services.sdk.opening import open_connection
-from services.sdk.outgoing import (
-    Picking,
-    check_id,
-    check_name,
-    describe,
-    encode_reply,
-    make_intent,
-    to_milliseconds,
-)
-from services.sdk.payloads import PayloadError, dump
-from services.sdk.pending import IdSource
+from services.sdk.outgoing import BROKER_ID
+from services.sdk.pending import IdSource, Waiter
+from services.sdk.registry import ServiceInfo, Services
+from services.sdk.request_errors import Call
+from services.sdk.rounds import LinkOptions
+from services.sdk.speaking import NOT_ENTERED, Speaker
+from services.sdk.states import State, StatesFeed
 from services.sdk.statistics import MeshStatistics, count
 from services.sdk.tasks import BackgroundTasks
-from services.sdk.urls import parse_url
+from services.sdk.time_left import time_left
+from services.sdk.watching import Watch, Watches
 
 __all__ = ["Mesh"]
-
-T = TypeVar("T")
-
-# Without a `timeout`: longer than people wait, so whoever needs less will notice and say so.
-_REQUEST_SECONDS: Final = 30.0
 
 # Without a `buffer`: a second of a busy event.
 _LISTENER_BUFFER: Final = 4096
 
+# For what the broker answers by itself, at once.
+_BROKER_SECONDS: Final = 10.0
 
-class Mesh:
+
+class Mesh(Speaker):
     """A client of the mesh, usable inside its `async with`. Made by `connect`.
 
     Any number of tasks may use it at a time.
     """
 
     def __init__(
-        self,
-        url: str,
-        identification: Identification,
-        *,
-        on_error: ErrorCallback | None,
-        connect_timeout: float,
-        dial: Dial,
+        self, options: LinkOptions, *, on_error: ErrorCallback | None, patience: float
     ) -> None:
-        self._address = parse_url(url)
-        self._identification = identification
-        self._connect_timeout = connect_timeout
-        self._dial = dial
-        self._ids = IdSource()
-        self._inbox = Inbox(self._ids, on_error)
+        ids = IdSource()
+        inbox = Inbox(ids, on_error)
+        super().__init__(Link(options, inbox), inbox, ids, patience)
         self._background = BackgroundTasks()
-        self._connection: Connection | None = None
+        self._watches = Watches(self._ask_to_watch, self._stop_watching)
+        self._inbox.watches = self._watches
+        self._link.on_connected = self._renew_watches
 
     @property
     def inbox(self) -> Inbox:
@@ -75,19 +62,11 @@ class Mesh:
         return self._inbox
 
     async def __aenter__(self) -> Mesh:
-        if self._connection is not None:
+        if self._link.connection is not None:
             raise RuntimeError("a mesh is entered once: connect() again for another one")
-        connection = await open_connection(
-            self._address,
-            self._identification,
-            self._inbox,
-            dial=self._dial,
-            timeout=self._connect_timeout,
-        )
-        self._connection = connection
-        self._inbox.answer = connection.send_nowait
+        await self._link.open()
         tasks = await self._background.__aenter__()
-        tasks.start_soon(connection.run)
+        tasks.start_soon(self._link.run)
         return self
 
     async def __aexit__(
@@ -97,20 +76,24 @@ class Mesh:
         traceback: TracebackType | None,
     ) -> bool | None:
         with anyio.CancelScope(shield=True):
-            await self._connected.close()
+            await self._link.close()
         return await self._background.__aexit__(kind, error, traceback)
-
-    @property
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            raise MeshClosed("not connected yet: use `async with connect(...) as mesh`")
-        return self._connection
 
     # Who this is.
 
     @property
+    def _connected(self) -> Connection:
+        connection = self._link.connection
+        if connection is None:
+            raise MeshClosed(NOT_ENTERED)
+        return connection
+
+    @property
     def id(self) -> str:
-        """This connection's id, by which others reach it with `to=`."""
+        """The connection's id, by which others reach it with `to=`. A new connection has another.
+
+        While there is no connection, it is that of the last one.
+        """
         return self._connected.welcome.id
 
     @property
@@ -120,162 +103,59 @@ class Mesh:
 
     def statistics(self) -> MeshStatistics:
         """Return a snapshot of the counts."""
-        return count(self._connected, self._inbox)
+        return count(self._link, self._inbox)
+
+    # Whether there is a connection.
+
+    @property
+    def state(self) -> State:
+        """CONNECTED, CONNECTING (again), or CLOSED for good."""
+        return self._link.states.last.state
+
+    def states(self, *, buffer: int = _LISTENER_BUFFER) -> StatesFeed:
+        """Listen to the state: first as it is, then every change; it ends after CLOSED.
+
+        Args:
+            buffer: how many changes it holds while its consumer is busy; see `listen`.
+
+        Example:
+            >>> async with mesh.states() as states:
+            ...     async for change in states:
+            ...         print(change.state, change.error, change.retry_in)
+        """
+        return StatesFeed(self._link.states, buffer)
+
+    async def wait_connected(self) -> None:
+        """Wait until there is a connection.
+
+        Raises:
+            ConnectionLost, MeshClosed: there will be none any more.
+        """
+        await self._entered.ready()
 
     async def wait_lost(self) -> None:
-        """Wait until the connection is gone, and raise why.
+        """Wait until the present connection, or the last, has ended, and raise why.
+
+        Whether another one follows, `state` tells.
 
         Raises:
             ConnectionLost: it broke, or the broker ended it.
             MeshClosed: this program closed it.
         """
-        await self._connected.wait_ended()
-        self._connected.check()
+        connection = self._connected
+        await connection.wait_ended()
+        raise connection.error()
 
-    # Sending.
-
-    async def emit(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        group: str | None = None,
-        to: str | None = None,
-        pick: Picking | None = None,
-        key: str | None = None,
-        id: str | None = None,
-    ) -> str:
-        """Send an event that awaits no reply: to everyone, to `group=`, or to one connection `to=`.
-
-        It waits only while a megabyte is on its way already. When the event reaches nobody, or the
-        broker refuses it, the mesh's `on_error` is told.
-
-        Args:
-            event: the event's name, of 1 to 128 characters.
-            data: whatever has a form in JSON; attrs classes and dataclasses too.
-            group: the name of a group.
-            to: a connection id.
-            pick: with `group`: "ALL" of its members (the default) or "ONE".
-            key: with `group`: events of one key go to one member.
-            id: to go on under the id of another frame; made up where absent.
-
-        Returns:
-            The event's id: the error that `on_error` may be told has it as `error.call.id`.
+    async def wait_closed(self) -> None:
+        """Wait until there is no connection and will be none, and raise why.
 
         Raises:
-            ConnectionLost, MeshClosed: there is no connection any more.
-            MessageTooBig: the broker does not take messages of that size.
-            PayloadError: the data has no form in JSON.
-            ValueError: the arguments contradict each other, or a name is too long.
-
-        Example:
-            >>> await mesh.emit("USER_UPDATED", {"id": 7}, group="web")
+            ConnectionLost: the broker sent this client away for good; or the connection was lost,
+                and `connect` was told to make one only.
+            MeshClosed: this program closed it.
         """
-        intent = make_intent(group, to, pick, key)
-        chosen = self._ids.make() if id is None else check_id(id)
-        name = check_name("event", event)
-        envelope = Envelope(OpCode.EVENT, chosen, name, dump(data), intent)
-        self._inbox.sent.add(chosen, name, intent)
-        await self._connected.send(encode(envelope))
-        return chosen
-
-    @overload
-    async def request(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        group: str | None = None,
-        to: str | None = None,
-        key: str | None = None,
-        timeout: float = _REQUEST_SECONDS,
-        returns: type[T],
-    ) -> T: ...
-    @overload
-    async def request(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        group: str | None = None,
-        to: str | None = None,
-        key: str | None = None,
-        timeout: float = _REQUEST_SECONDS,
-        returns: Any = None,
-    ) -> Any: ...
-    async def request(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        group: str | None = None,
-        to: str | None = None,
-        key: str | None = None,
-        timeout: float = _REQUEST_SECONDS,
-        returns: Any = None,
-    ) -> Any:
-        """Ask one member of `group=`, or the connection `to=`, and wait for its reply.
-
-        It always ends: with the reply, or with the one error that says why there is none; half a
-        second after `timeout` by itself, when even the broker has fallen silent.
-
-        Args:
-            event: the event's name, of 1 to 128 characters.
-            data: whatever has a form in JSON; attrs classes and dataclasses too.
-            group: the name of a group; the broker picks the least busy of its members.
-            to: a connection id.
-            key: with `group`: requests of one key go to one member.
-            timeout: seconds for which the reply is of use.
-            returns: the type to read the reply's data into; plain Python values without.
-
-        Returns:
-            The reply's data.
-
-        Raises:
-            NoRoute, PeerGone, Expired, Overloaded, Forbidden, RateLimited, Draining, ...: the
-                broker's errors, all of them `RequestError`.
-            UnknownEvent, BadRequest, HandlerError, ServiceError: the callee's.
-            InvalidReply: the reply is not what `returns` asks for.
-            ConnectionLost, MeshClosed: the connection ended meanwhile.
-            MessageTooBig, PayloadError, ValueError: as for `emit`.
-
-        Example:
-            >>> invoice = await mesh.request(
-            ...     "INVOICE_CREATE", order, group="billing", returns=Invoice, timeout=2
-            ... )
-        """
-        if group is None and to is None:
-            raise ValueError("a request is for one: give group= or to=")
-        intent = make_intent(group, to, None if group is None else "ONE", key)
-        id = self._ids.make()
-        name = check_name("event", event)
-        milliseconds = to_milliseconds(timeout)
-        envelope = Envelope(OpCode.EVENT, id, name, dump(data), intent, timeout=milliseconds)
-        call = Call(name, describe(intent), id)
-        reply = await ask(self._connected, self._inbox, encode(envelope), call, timeout)
-        return read_reply(reply, call, returns)
-
-    async def reply(
-        self, event: Event, data: object = None, *, error: RequestError | None = None
-    ) -> None:
-        """Send the REPLY to an event that a listener has heard. Handlers just return instead.
-
-        Raises:
-            ConnectionLost, MeshClosed, MessageTooBig, PayloadError: as for `emit`.
-        """
-        await self._connected.send(encode_reply(event.envelope, data, error))
-
-    async def send(self, frame: Frame) -> None:
-        """Send a frame as it is: for what the other methods do not say.
-
-        Raises:
-            ConnectionLost, MeshClosed, MessageTooBig, PayloadError: as for `emit`.
-        """
-        try:
-            message = encode_frame(frame)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise PayloadError(f"not to be written as JSON: {error}") from error
-        await self._connected.send(message)
+        await self._entered.wait_closed()
+        self._link.check()
 
     # Listening.
 
@@ -301,3 +181,91 @@ class Mesh:
         One whose data has no form in Python (1e999, say) raises PayloadError; the next one follows.
         """
         return Listener(self._inbox.frames, "*", buffer, read_frame)
+
+    # Who is there.
+
+    async def services(self) -> list[ServiceInfo]:
+        """Return everyone who is connected.
+
+        Raises:
+            Expired: the broker does not answer.
+            ConnectionLost, MeshClosed: there is no connection any more.
+
+        Example:
+            >>> [service.id for service in await mesh.services() if service.group == "billing"]
+        """
+        reply, call = await self._ask_broker("SERVICES")
+        services: Services = read_reply(reply, call, Services)
+        return services.services
+
+    async def whoami(self) -> ServiceInfo:
+        """Return this connection as the others see it.
+
+        Raises:
+            Expired, ConnectionLost, MeshClosed: as for `services`.
+        """
+        reply, call = await self._ask_broker("WHOAMI")
+        me: ServiceInfo = read_reply(reply, call, ServiceInfo)
+        return me
+
+    def watch(self, *, buffer: int = _LISTENER_BUFFER) -> Watch:
+        """Watch who comes and goes: first a `Snapshot`, then an `Up` or `Down` for each change.
+
+        Nothing is left out between the snapshot and the changes, and nothing comes twice.
+
+        Args:
+            buffer: how many changes it holds while its consumer is busy; see `listen`.
+
+        Raises (on entering):
+            Expired, ConnectionLost, MeshClosed: as for `services`.
+
+        Example:
+            >>> async with mesh.watch() as changes:
+            ...     async for change in changes:
+            ...         match change:
+            ...             case Snapshot(services):
+            ...                 known = {service.id: service for service in services}
+            ...             case Up(service):
+            ...                 known[service.id] = service
+            ...             case Down(service, reason):
+            ...                 del known[service.id]
+        """
+        return Watch(self._watches, buffer)
+
+    async def _ask_broker(
+        self, event: str, hook: Callable[[Envelope], None] | None = None
+    ) -> tuple[Envelope, Call]:
+        call = Call(event, "the broker", self._ids.make())
+        reply = await ask(
+            self._entered,
+            self._inbox,
+            _question(event, call.id),
+            call,
+            time_left(_BROKER_SECONDS),
+            patience=self._patience,
+            hook=hook,
+        )
+        return reply, call
+
+    async def _ask_to_watch(self, begin: Callable[[Envelope], None]) -> None:
+        read_reply(*await self._ask_broker("WATCH", begin), Raw)
+
+    def _stop_watching(self) -> None:
+        connection = self._link.connection
+        if connection is not None and connection.alive:
+            self._tell_broker(connection, "UNWATCH", Waiter())
+
+    def _renew_watches(self, connection: Connection) -> None:
+        if self._watches:
+            self._tell_broker(connection, "WATCH", Waiter(self._watches.renew))
+
+    def _tell_broker(self, connection: Connection, event: str, waiter: Waiter) -> None:
+        id = self._ids.make()
+        self._inbox.pending.open(id, waiter)
+        connection.send_nowait(_question(event, id))
+
+
+def _question(event: str, id: str) -> bytes:
+    """Write a question to the broker. It answers at once, so there is no time to bound."""
+    intent = EnvelopeIntent("DIRECT", BROKER_ID)
+    return encode(Envelope(OpCode.EVENT, id, event, intent=intent))

@@ -11,10 +11,11 @@ from broker.protocol.codec import Envelope, Message, encode
 from broker.protocol.frames import OpCode
 from broker.protocol.identify import Identification, Welcome
 from broker.protocol.wire import Wire
-from services.sdk.connection import NETWORK_ERRORS, RECEIVE_BYTES, Connection, Receiver
+from services.sdk.connection import NETWORK_ERRORS, RECEIVE_BYTES, Connection
 from services.sdk.dialing import Dial, open_wire
 from services.sdk.errors import CannotConnect
 from services.sdk.parting import error_from_disconnect
+from services.sdk.receiver import Receiver
 from services.sdk.urls import Address
 
 __all__ = ["open_connection"]

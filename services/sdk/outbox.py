@@ -27,10 +27,19 @@ LIMIT_BYTES: Final = 16 * HIGH_BYTES
 
 
 class Outbox:
-    """Framed messages, in the order in which they will be written."""
+    """Framed messages, in the order in which they will be written.
+
+    Attributes:
+        size: bytes that wait.
+        written: the ticket of the last message that the writer has taken. Those up to it may have
+            arrived; those past it have not.
+    """
 
     def __init__(self) -> None:
         self.size = 0
+        self.written = 0
+        self._appended = 0
+        self._ids: list[str] = []
         self._chunks: list[bytes] = []
         self._finished = False
         self._work = anyio.Event()
@@ -41,12 +50,26 @@ class Outbox:
         """Whether senders should wait."""
         return self.size > HIGH_BYTES
 
-    def append(self, framed: bytes) -> None:
-        """Put a message at the end."""
+    @property
+    def unwritten(self) -> list[str]:
+        """The ids of the messages that were appended with one, and wait."""
+        return self._ids.copy()
+
+    def append(self, framed: bytes, id: str | None = None) -> int:
+        """Put a message at the end; return its ticket: how many there have been.
+
+        Args:
+            framed: the message.
+            id: what `unwritten` shall name it by.
+        """
         if not self._chunks:
             self._work.set()
         self._chunks.append(framed)
         self.size += len(framed)
+        if id is not None:
+            self._ids.append(id)
+        self._appended += 1
+        return self._appended
 
     def prepend(self, framed: bytes) -> None:
         """Put a control frame at the front: a heartbeat must not wait behind a backlog."""
@@ -74,6 +97,8 @@ class Outbox:
             await self._work.wait()
         taken = b"".join(self._chunks)
         self._chunks.clear()
+        self._ids.clear()
+        self.written = self._appended
         if self.full:
             self._room.set()
             self._room = anyio.Event()

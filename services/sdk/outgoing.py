@@ -10,11 +10,14 @@ from msgspec import UNSET, Raw
 from broker.protocol.codec import Envelope, EnvelopeIntent, encode
 from broker.protocol.frames import OpCode, Pick
 from broker.protocol.limits import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TIMEOUT_MS
-from services.sdk.errors import RequestError
 from services.sdk.payloads import dump
+from services.sdk.request_errors import RequestError
 
 __all__ = [
+    "BROKER_ID",
+    "CANCEL",
     "Picking",
+    "cancel_message",
     "check_id",
     "check_name",
     "describe",
@@ -22,6 +25,12 @@ __all__ = [
     "make_intent",
     "to_milliseconds",
 ]
+
+BROKER_ID: Final = "$broker"
+"""The broker itself as a connection: an address for DIRECT, and the source of what it writes."""
+
+CANCEL: Final = "$cancel"
+"""The event that takes a request back: from its requester to the broker, and on to its callees."""
 
 Picking: TypeAlias = Pick | Literal["ALL", "ONE"]
 
@@ -121,3 +130,8 @@ def encode_reply(event: Envelope, data: object = None, error: RequestError | Non
             error=UNSET if said is None else said,
         )
     )
+
+
+def cancel_message(id: str) -> bytes:
+    """Write the `$cancel` of a request."""
+    return encode(Envelope(OpCode.EVENT, id, CANCEL))

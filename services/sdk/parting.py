@@ -6,12 +6,12 @@ from typing import Final
 
 from broker.protocol.codec import Envelope
 from broker.protocol.errors import Reason
-from services.sdk.errors import Disconnected, IdentifyFailed
+from services.sdk.errors import ConnectionLost, Disconnected, IdentifyFailed, MeshError
 from services.sdk.payloads import PayloadError, load, load_error
 
-__all__ = ["error_from_disconnect"]
+__all__ = ["error_from_disconnect", "heals"]
 
-# A client that was turned away for one of these may come back with the very same IDENTIFY.
+# A client that was sent away for one of these may come back with the very same IDENTIFY.
 _TEMPORARY: Final = frozenset(
     {
         Reason.TRY_AGAIN_LATER,
@@ -19,8 +19,16 @@ _TEMPORARY: Final = frozenset(
         Reason.UNKNOWN_ERROR,
         Reason.PING_TIMEOUT,
         Reason.IDENTIFY_TIMEOUT,
+        Reason.SLOW_CONSUMER,
     }
 )
+
+
+def heals(error: MeshError) -> bool:
+    """Tell whether a new connection may fare better than the one that ended with this."""
+    if isinstance(error, Disconnected):
+        return not isinstance(error, IdentifyFailed) and error.reason in _TEMPORARY
+    return isinstance(error, ConnectionLost)
 
 
 def error_from_disconnect(message: Envelope, *, identified: bool) -> Disconnected:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import anyio
 
 from broker.protocol.codec import Envelope, EnvelopeIntent
-from services.sdk.errors import Call
 from services.sdk.outgoing import describe
+from services.sdk.request_errors import Call
 
-__all__ = ["IdSource", "PendingRequests", "RecentCalls", "Waiter"]
+__all__ = ["Awaiting", "IdSource", "PendingRequests", "RecentCalls", "Waiter"]
 
 # How many emits are remembered by name, for the error that may come back for one. It comes within
 # a round trip, and a fast sender has some hundred on the way in that time.
@@ -38,61 +39,90 @@ class IdSource:
         return id.startswith(self._prefix)
 
 
+class Awaiting(Protocol):
+    """Whoever awaits replies under one id. Runs in the connection's reader: it may not block."""
+
+    def take(self, reply: Envelope) -> bool:
+        """Take a reply in; True if it was the last one."""
+        ...
+
+    def abandon(self) -> None:
+        """Learn that nothing more will come: the connection has ended."""
+        ...
+
+
 class Waiter:
     """One request's place to wait.
+
+    Args:
+        hook: is handed the reply in the connection's reader, before anything that comes behind it
+            is read.
 
     Attributes:
         done: set when `reply` has come, or never will.
     """
 
-    __slots__ = ("done", "reply")
+    __slots__ = ("_hook", "done", "reply")
 
-    def __init__(self) -> None:
+    def __init__(self, hook: Callable[[Envelope], object] | None = None) -> None:
         self.done = anyio.Event()
         self.reply: Envelope | None = None
+        self._hook = hook
+
+    def take(self, reply: Envelope) -> bool:
+        """Take the reply; there is but one."""
+        self.reply = reply
+        if self._hook is not None:
+            self._hook(reply)
+        self.done.set()
+        return True
+
+    def abandon(self) -> None:
+        """Wake up without a reply."""
+        self.done.set()
 
 
 class PendingRequests:
-    """Waiters by the request's id. Every operation takes constant time but `abandon`."""
+    """Who awaits replies, by the request's id. All but `abandon` take constant time."""
 
     def __init__(self) -> None:
-        self._waiters: dict[str, Waiter] = {}
+        self._awaiting: dict[str, Awaiting] = {}
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self._awaiting)
 
-    def open(self, id: str) -> Waiter:
+    def open(self, id: str, awaiting: Awaiting) -> None:
         """Enter a request.
 
         Raises:
             ValueError: one of that id is under way.
         """
-        if id in self._waiters:
+        if self._awaiting.setdefault(id, awaiting) is not awaiting:
             raise ValueError(f"a request with the id {id!r} is under way already")
-        waiter = self._waiters[id] = Waiter()
-        return waiter
 
     def close(self, id: str) -> None:
         """Forget a request."""
-        self._waiters.pop(id, None)
+        self._awaiting.pop(id, None)
 
     def settle(self, reply: Envelope) -> bool:
         """Hand a reply to the one who waits for it; False where nobody does.
 
-        The first reply counts: the waiter is forgotten, so a second one finds nobody.
+        After its last reply a request is forgotten, so what comes behind it finds nobody.
         """
-        waiter = self._waiters.pop(reply.id or "", None)
-        if waiter is None:
+        id = reply.id or ""
+        awaiting = self._awaiting.get(id)
+        if awaiting is None:
             return False
-        waiter.reply = reply
-        waiter.done.set()
+        if awaiting.take(reply):
+            del self._awaiting[id]
         return True
 
     def abandon(self) -> None:
-        """Wake everyone without a reply: the connection has ended."""
-        for waiter in self._waiters.values():
-            waiter.done.set()
-        self._waiters.clear()
+        """Wake everyone: the connection has ended."""
+        left = list(self._awaiting.values())
+        self._awaiting.clear()
+        for awaiting in left:
+            awaiting.abandon()
 
 
 class RecentCalls:

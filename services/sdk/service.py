@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 
@@ -11,12 +10,14 @@ import anyio
 
 from broker.protocol.codec import Envelope
 from services.sdk.answering import handle
+from services.sdk.backoff import Backoff
 from services.sdk.dialing import Dial, dial
-from services.sdk.entry import connect
-from services.sdk.errors import Call, Draining, Overloaded, RequestError
+from services.sdk.entry import DEFAULT_BACKOFF, DEFAULT_PATIENCE, connect
 from services.sdk.handlers import Handler, HandlerFunction, check_async
 from services.sdk.inbox import ErrorCallback
+from services.sdk.jobs import Job, Jobs
 from services.sdk.mesh import Mesh
+from services.sdk.request_errors import Call, Draining, Overloaded, RequestError
 from services.sdk.running import run_until_signal
 from services.sdk.tasks import BackgroundTasks
 from services.sdk.workers import Workers
@@ -49,6 +50,9 @@ class ServeOptions(TypedDict, total=False):
     grace: float
     on_error: ErrorCallback | None
     timeout: float
+    reconnect: Backoff | None
+    insist: bool
+    patience: float
     dial: Dial
 
 
@@ -61,6 +65,10 @@ class Service:
     an error: `BAD_REQUEST` where the data does not fit the annotation, what the handler raises as
     `ServiceError` or `BadRequest`, and `HANDLER_ERROR` for whatever else it raises. An event
     without `timeout` gets no reply; what goes wrong is in the log, as it is for a request.
+
+    The handler of a request is cancelled when nobody waits for its reply any more: the time is
+    over, or the requester has given up or gone. So are the requests that it has made itself, and
+    their handlers in turn. What must not stop half-way belongs in a shielded cancel scope.
 
     Example:
         >>> billing = Service("billing")
@@ -94,7 +102,7 @@ class Service:
     @asynccontextmanager
     async def serve(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         token: str,
         name: str | None = None,
@@ -105,15 +113,20 @@ class Service:
         grace: float = _GRACE_SECONDS,
         on_error: ErrorCallback | None = None,
         timeout: float = 10.0,
+        reconnect: Backoff | None = DEFAULT_BACKOFF,
+        insist: bool = False,
+        patience: float = DEFAULT_PATIENCE,
         dial: Dial = dial,
     ) -> AsyncIterator[Mesh]:
         """Be on the mesh for the body of an `async with`, which gets the service's own mesh.
 
         Leaving it takes nothing new (requests get `DRAINING`), lets the handlers under way finish,
-        and says goodbye. Losing the connection does not cancel the body: `Mesh.wait_lost` tells.
+        and says goodbye. Losing the connection does not cancel the body: it is made again, and
+        `Mesh.state` tells. The handlers of requests that came on a lost connection are cancelled,
+        since their requesters have been told that this service has gone.
 
         Args:
-            url: `ws://HOST:PORT`, `tcp://HOST:PORT` or `unix:///PATH`.
+            url: as for `connect`, as are `reconnect`, `insist` and `patience`.
             token: the credential.
             name: a name for people.
             meta: a small object, shown to whoever may list the services.
@@ -124,7 +137,10 @@ class Service:
                 over before a handler is free gets `EXPIRED`, and its handler does not run.
             grace: seconds for the handlers under way at the end.
             on_error: as for `connect`.
-            timeout: seconds for the connection to stand.
+            timeout: seconds for a connection to stand.
+            reconnect: pauses between attempts to connect again; None: a lost connection is the end.
+            insist: whether the first connection is tried for as long as it takes.
+            patience: seconds that sending waits for a connection where there is none.
             dial: opens the bytes to the broker; for tests.
 
         Raises:
@@ -145,17 +161,28 @@ class Service:
             concurrency=concurrency,
             on_error=on_error,
             timeout=timeout,
+            reconnect=reconnect,
+            insist=insist,
+            patience=patience,
             dial=dial,
         )
         async with BackgroundTasks() as tasks:
+            jobs = Jobs()
 
-            async def work(item: tuple[Envelope, float]) -> None:
-                envelope, deadline = item
-                await handle(handlers[envelope.event or ""], envelope, mesh, deadline=deadline)
+            async def work(job: Job) -> None:
+                if job.called_off:
+                    return
+                try:
+                    await handle(handlers[job.envelope.event or ""], job, mesh)
+                finally:
+                    jobs.done(job)
 
             workers = Workers(tasks, work, concurrency=concurrency, backlog=backlog)
             # Before the mesh is entered: an event may come close behind the broker's welcome.
-            mesh.inbox.sink = _Sink(handlers, workers, mesh)
+            sink = _Sink(handlers, jobs, workers, mesh)
+            mesh.inbox.sink = sink
+            mesh.inbox.on_cancel = sink.call_off
+            mesh.inbox.on_lost = sink.call_all_off
             async with mesh:
                 try:
                     yield mesh
@@ -165,7 +192,7 @@ class Service:
 
     def run(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         token: str,
         backend: Literal["trio", "asyncio"] = "trio",
@@ -180,13 +207,13 @@ class Service:
             options: the others of `serve`.
 
         Raises:
-            ConnectionLost: the connection broke, or the broker ended it.
+            ConnectionLost: the broker sent this service away for good.
             CannotConnect, IdentifyFailed, TypeError: as for `serve`.
         """
 
         async def serve() -> None:
             async with self.serve(url, token=token, **options) as mesh:
-                await mesh.wait_lost()
+                await mesh.wait_closed()
 
         run_until_signal(serve, backend)
 
@@ -195,9 +222,10 @@ class _Sink:
     """Takes a service's events out of the inbox, without waiting."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], workers: Workers[tuple[Envelope, float]], mesh: Mesh
+        self, handlers: Mapping[str, Handler], jobs: Jobs, workers: Workers[Job], mesh: Mesh
     ) -> None:
         self._handlers = handlers
+        self._jobs = jobs
         self._workers = workers
         self._mesh = mesh
 
@@ -206,9 +234,27 @@ class _Sink:
             return False
         if self._workers.draining:
             self._turn_away(event, Draining, "the service is about to stop")
-        elif not self._workers.submit((event, _deadline(event))):
-            self._turn_away(event, Overloaded, "the service has more to do than it can remember")
+        else:
+            self._submit(event)
         return True
+
+    def call_off(self, cancel: Envelope) -> None:
+        """Let a handler stop whose requester has taken its request back."""
+        job = self._jobs.call_off(cancel)
+        if job is not None:
+            self._workers.withdraw(job)
+
+    def call_all_off(self) -> None:
+        """Let the handlers of all requests stop: the connection that they came on has ended."""
+        for job in self._jobs.call_all_off():
+            self._workers.withdraw(job)
+
+    def _submit(self, event: Envelope) -> None:
+        job = Job(event)
+        if self._workers.submit(job):
+            self._jobs.add(job)
+        else:
+            self._turn_away(event, Overloaded, "the service has more to do than it can remember")
 
     def _turn_away(self, event: Envelope, kind: type[RequestError], text: str) -> None:
         if event.timeout is not None:
@@ -216,8 +262,3 @@ class _Sink:
         else:
             call = Call(event.event or "", "this service", event.id or "")
             self._mesh.inbox.report(kind(f"{text}; the event was not handled", call=call))
-
-
-def _deadline(event: Envelope) -> float:
-    """Until when an answer is of use, on the event loop's clock."""
-    return math.inf if event.timeout is None else anyio.current_time() + event.timeout / 1000

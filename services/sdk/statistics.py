@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from services.sdk.connection import Connection
 from services.sdk.inbox import Inbox
+from services.sdk.link import Link
 
 __all__ = ["MeshStatistics", "count"]
 
@@ -15,6 +15,7 @@ class MeshStatistics:
     """A snapshot of what a mesh has done.
 
     Attributes:
+        connections: connections that there have been.
         sent: messages sent.
         received: messages received.
         unsent: bytes that wait to be written.
@@ -26,6 +27,7 @@ class MeshStatistics:
         discarded_replies: error replies that found no room on a connection that stands still.
     """
 
+    connections: int
     sent: int
     received: int
     unsent: int
@@ -37,16 +39,17 @@ class MeshStatistics:
     discarded_replies: int
 
 
-def count(connection: Connection, inbox: Inbox) -> MeshStatistics:
+def count(link: Link, inbox: Inbox) -> MeshStatistics:
     """Take a snapshot."""
     return MeshStatistics(
-        sent=connection.sent,
-        received=connection.received,
-        unsent=connection.unsent,
+        connections=link.connections,
+        sent=link.sent,
+        received=link.received,
+        unsent=0 if link.connection is None else link.connection.unsent,
         pending=len(inbox.pending),
         failed_emits=inbox.failed,
         ignored_events=inbox.ignored,
         late_replies=inbox.late,
         unsolicited_replies=inbox.unsolicited,
-        discarded_replies=connection.discarded,
+        discarded_replies=link.discarded,
     )

@@ -1,6 +1,6 @@
 """A bounded pool of tasks that work off a bounded backlog.
 
-Operations: `submit` (synchronous), `drain`.
+Operations: `submit` and `withdraw` (synchronous), `drain`.
 
 Goals: at most `concurrency` items at a time, at most `backlog` waiting; no task is made or woken
 for an item that the one before has not held up. A worker about to begin an item calls one more
@@ -82,6 +82,14 @@ class Workers(Generic[T]):
             return False
         self._backlog.append(item)
         self._call()
+        return True
+
+    def withdraw(self, item: T) -> bool:
+        """Take an item out of the backlog; False where it is not there (any more)."""
+        try:
+            self._backlog.remove(item)
+        except ValueError:
+            return False
         return True
 
     async def drain(self, grace: float) -> None:

@@ -18,7 +18,7 @@ from broker.core.settings import LimitSettings, Settings, TimingSettings
 from tests.core.memory_mesh import TOKEN, TOKENS, Client, MemoryMesh
 
 SCALE = float(os.environ.get("SWITCHBOARD_TEST_SCALE", "1"))
-STEPS = int(1500 * SCALE)
+STEPS = int(5000 * SCALE)
 
 # Everything is scarce, so that every bound is met.
 SETTINGS = Settings(
@@ -153,4 +153,5 @@ def test_nothing_raises_and_the_books_balance(seed: int) -> None:
         client.leave()
     crowd.alive.clear()
     crowd.check()
+    assert not crowd.mesh.dispatcher.flow._senders
     assert crowd.mesh.dispatcher.statistics().requests > STEPS / 20

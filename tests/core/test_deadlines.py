@@ -70,8 +70,8 @@ class DeadlinesAgainstAModel(RuleBasedStateMachine):
         for item in due:
             assert self.model[item][0] <= self.now, "never early"
         times = [self.model[item] for item in due]
-        for (when, late), (later, _) in itertools.pairwise(times):
-            assert when <= later + late, "earliest first, but for a granule"
+        for (when, _), (next_when, late) in itertools.pairwise(times):
+            assert when <= next_when + late, "earliest first, but for a granule"
         for item in due:
             del self.model[item]
         for when, late in self.model.values():

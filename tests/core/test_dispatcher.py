@@ -551,6 +551,20 @@ def test_a_worker_with_a_backlog_may_go_on_answering() -> None:
     assert worker.peer.stalls == 0
 
 
+def test_nothing_is_kept_of_one_that_leaves_many_answers_behind() -> None:
+    """Asking for more answers than it takes, and saying goodbye in the same breath."""
+    mesh = MemoryMesh(Settings(tokens=TOKENS, limits=LIMITS, timing=TIMING))
+    client = mesh.join("demo")
+    client.send_bytes(b'{"op":0,"event":"E"}' * 200 + b'{"op":2}')
+    assert client.gone
+    assert client.peer.outbox_bytes > LIMITS.outbox_high_bytes
+    mesh.pass_time(6)
+
+    assert not client.peer.congested
+    assert not mesh.dispatcher.flow._senders
+    assert mesh.dispatcher.effects.to_pause == mesh.dispatcher.effects.to_resume == []
+
+
 def test_states_are_entered_in_order_only() -> None:
     dispatcher = Dispatcher(Settings())
     peer = open_peer(dispatcher)

@@ -302,7 +302,7 @@ class Meter(JsonStream):
 
     def __init__(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(limit)
-        self.scanned = self.copied = self.decoded = 0
+        self.scanned = self.copied = self.decoded = self.steps = 0
 
         def counting_decode(message: bytes) -> Message:
             self.decoded += len(message)
@@ -319,6 +319,7 @@ class Meter(JsonStream):
     def _match_end(self, pattern: re.Pattern[bytes], position: int) -> int:
         end = super()._match_end(pattern, position)
         self.scanned += end - position + 1
+        self.steps += 1
         return end
 
     def _finish_partial(self, data: bytes, messages: list[Message]) -> bytes:
@@ -359,6 +360,17 @@ def test_the_cost_is_linear(monkeypatch: pytest.MonkeyPatch, name: str, piece: i
     assert meter.decoded <= 3 * len(data)
     # What stands behind a message is copied for each, but never more than a little of it.
     assert meter.copied <= 2 * len(data) + 4096 * count
+
+
+def test_a_large_message_of_small_records_takes_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is a line of Python; a brace must not cost one, where there are very many."""
+    record = b'{"id":1,"name":"}{","tags":[{},{"a":{"b":2}}]},'
+    data = b'{"op":0,"data":[' + record * 15_000 + b"0]}"
+    meter = Meter(MIB, monkeypatch)
+    count = sum(len(meter.receive(piece)) for piece in cut(data, range(65_536, len(data), 65_536)))
+    assert count == 1
+    # Per piece that is looked at: the record that is cut by its end, and what stands around it.
+    assert meter.steps <= 16 * len(data) / 4096
 
 
 # -- What goes out ---------------------------------------------------------------------------------

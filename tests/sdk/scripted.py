@@ -92,6 +92,7 @@ class ScriptedBroker:
         return self.stream
 
     def connect(self, **options: Any) -> Mesh:
+        options.setdefault("reconnect", None)
         return connect("tcp://broker", group="web", token="t", dial=self.dial, **options)
 
     async def receive(self) -> Frame:

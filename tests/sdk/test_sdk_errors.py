@@ -18,7 +18,7 @@ from services.sdk import (
     RequestError,
     ServiceError,
 )
-from services.sdk.errors import error_from_reply
+from services.sdk.request_errors import error_from_reply
 
 CALL = Call("INVOICE_CREATE", "group billing", "42")
 

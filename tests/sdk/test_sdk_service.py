@@ -21,6 +21,7 @@ from services.sdk import (
     Service,
     ServiceError,
 )
+from services.sdk.outbox import HIGH_BYTES
 from tests.sdk.loops import on_both_loops, on_trio, run_on_trio
 from tests.sdk.scripted import PEER, ScriptedBroker, event, request
 
@@ -256,10 +257,9 @@ async def test_a_request_that_has_expired_before_its_turn_is_not_handled() -> No
     shop = Shop()
     with ScriptedBroker() as broker:
         async with shop.service.serve("tcp://broker", token="t", dial=broker.dial, concurrency=1):
-            broker.send(request("BUY", 0), request("BUY", 1, id="late"), event("BUY", 2))
+            broker.send(event("BUY", 0), request("BUY", 1, id="late"), event("BUY", 2))
             await anyio.sleep(2.1)
             shop.open.set()
-            assert (await broker.receive_until(OpCode.REPLY)).data == 0
             refusal = await broker.receive_until(OpCode.REPLY)
             assert refusal.id == "late"
             assert refusal.error == Error(
@@ -321,7 +321,7 @@ async def test_leaving_cancels_handlers_that_do_not_finish() -> None:
     shop = Shop()
     with ScriptedBroker() as broker:
         async with shop.service.serve("tcp://broker", token="t", dial=broker.dial, grace=3):
-            broker.send(request("BUY", 1))
+            broker.send(event("BUY", 1, timeout=20_000))
             await anyio.wait_all_tasks_blocked()
             before = anyio.current_time()
         assert anyio.current_time() - before == 3
@@ -349,20 +349,49 @@ async def test_cancellation_lets_handlers_finish_too() -> None:
         assert (await broker.receive_until(OpCode.DISCONNECT)).data == "NO_REASON"
 
 
-def test_a_reply_that_finds_no_connection_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_connection_stops_the_handlers_of_its_requests(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shop = Shop()
+
     async def run() -> None:
-        shop = Shop()
         with ScriptedBroker() as broker:
-            async with shop.service.serve("tcp://broker", token="t", dial=broker.dial):
-                broker.send(request("BUY", 1))
+            async with shop.service.serve(
+                "tcp://broker", token="t", dial=broker.dial, concurrency=2, reconnect=None
+            ):
+                broker.send(request("BUY", 1), event("BUY", 2), request("BUY", 3, id="waiting"))
                 await anyio.wait_all_tasks_blocked()
                 broker.hang_up()
                 await anyio.wait_all_tasks_blocked()
+                assert (shop.busy, shop.cancelled) == (1, 1)
                 shop.open.set()
 
-    run_on_trio(run)
+    with caplog.at_level(logging.INFO):
+        run_on_trio(run)
+    assert shop.handled == [2]
     (record,) = caplog.records
-    assert "the reply to BUY (id id-of-BUY) could not be sent" in record.getMessage()
+    assert "BUY (id id-of-BUY) was not answered: nobody awaits" in record.getMessage()
+
+
+def test_a_reply_that_finds_no_connection_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service("much")
+
+    @service.on("MUCH")
+    async def much() -> str:
+        return "x" * HIGH_BYTES
+
+    async def run() -> None:
+        with ScriptedBroker(message_bytes=2 * HIGH_BYTES, room=1) as broker:
+            async with service.serve("tcp://broker", token="t", dial=broker.dial, reconnect=None):
+                # The first is being written, the second waits in the outbox, the third for room.
+                for number in range(4):
+                    broker.send(request("MUCH", id=str(number)))
+                    await anyio.wait_all_tasks_blocked()
+                broker.hang_up()
+                await anyio.wait_all_tasks_blocked()
+
+    run_on_trio(run)
+    assert "the reply to MUCH (id 3) could not be sent" in caplog.text
 
 
 def test_one_handler_an_event() -> None:
