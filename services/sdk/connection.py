@@ -113,9 +113,7 @@ class Connection:
         return self._outbox.written >= ticket
 
     async def send(self, message: bytes, id: str | None = None) -> int:
-        """Put a message on its way. Waits while too much is on its way already.
-
-        It is no task switch: the writer takes all that has gathered when it next runs.
+        """Put a message on its way. Waits while too much is on its way; is no task switch otherwise.
 
         Args:
             message: the message.
@@ -202,6 +200,10 @@ class Connection:
         # Only an event loop that is being torn down lets `run` never come to its end.
         with anyio.move_on_after(_GOODBYE_SECONDS):
             await self._done.wait()
+
+    async def abandon(self) -> None:
+        """End one that has not run, without a word."""
+        await anyio.aclose_forcefully(self._stream)
 
     def _end(self, why: Callable[[], MeshError]) -> None:
         """Note why it ended; the first reason stays."""

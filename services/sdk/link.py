@@ -225,8 +225,11 @@ class Link:
                 if not heals(problem):
                     self._finish(partial(copy, problem))
             else:
-                self._adopt(connection)
-                return connection
+                if self._why is None:
+                    self._adopt(connection)
+                    return connection
+                # Closed in the very moment in which it stood: nobody would ever end it.
+                await connection.abandon()
         return None
 
     async def _pause(self, error: MeshError | None) -> None:

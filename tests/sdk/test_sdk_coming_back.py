@@ -164,24 +164,26 @@ async def test_a_watch_begins_anew() -> None:
 
 async def test_the_callee_comes_back_under_another_id() -> None:
     counter = Counter()
-    async with town() as place, place.connect() as mesh, trio.open_nursery() as nursery:
-        async with counter.service.serve(
-            place.url, token=TOKEN, grace=0, reconnect=QUICK
-        ) as member:
-            callee = member.id
+    async with (
+        town() as place,
+        place.connect() as mesh,
+        trio.open_nursery() as nursery,
+        counter.service.serve(place.url, token=TOKEN, reconnect=QUICK) as member,
+    ):
+        callee = member.id
 
-            async def ask() -> None:
-                with pytest.raises(PeerGone):
-                    await mesh.request("HANG", to=callee)
+        async def ask() -> None:
+            with pytest.raises(PeerGone):
+                await mesh.request("HANG", to=callee)
 
-            nursery.start_soon(ask)
-            await counter.begun.wait()
-            # As if the network had cut it off: no goodbye.
-            await member._connected._stream.aclose()
-            await counter.stopped.wait()
-            await reach(member, State.CONNECTED)
-            assert member.id != callee
-            assert await mesh.request("COUNT", to=member.id) == 1
+        nursery.start_soon(ask)
+        await counter.begun.wait()
+        # As if the network had cut it off: no goodbye.
+        await member._connected._stream.aclose()
+        await counter.stopped.wait()
+        await reach(member, State.CONNECTED)
+        assert member.id != callee
+        assert await mesh.request("COUNT", to=member.id) == 1
 
 
 async def test_being_told_why() -> None:

@@ -201,6 +201,7 @@ async def test_the_broker_is_lost_in_the_middle() -> None:
         with pytest.raises(ConnectionLost) as caught:
             await anext(replies)
         assert "TAKE_TURNS to group shards" in caught.value.__notes__[0]
+        assert caught.value.may_have_arrived
         # Asked again, it says so again.
         with pytest.raises(ConnectionLost):
             await anext(replies)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import anyio
 import pytest
+from anyio.abc import ByteStream
 
 from broker.protocol.errors import Reason
 from broker.protocol.frames import OpCode
@@ -26,9 +27,10 @@ from services.sdk import (
     connect,
 )
 from services.sdk.outbox import HIGH_BYTES
+from services.sdk.urls import Address
 from tests.sdk.brokers import NOBODY, Brokers, last_word, longest_pauses, turned_away
 from tests.sdk.loops import on_both_loops, on_trio, run_on_trio
-from tests.sdk.scripted import ScriptedBroker, event, reply
+from tests.sdk.scripted import ScriptedBroker, event, reply, welcome
 
 HEALING = {
     Reason.SERVER_RESTART,
@@ -279,6 +281,55 @@ async def test_closing_while_a_connection_is_being_made() -> None:
             before = anyio.current_time()
         assert anyio.current_time() == before
         assert mesh.state is State.CLOSED
+
+
+class PromptStream(ByteStream):
+    """A broker that lets in at once: there is no moment at which connecting could be cancelled."""
+
+    def __init__(self) -> None:
+        self._first = welcome()
+        self.closed = False
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        first, self._first = self._first, b""
+        if not first:
+            await anyio.sleep_forever()
+        return first
+
+    async def send(self, item: bytes) -> None: ...
+
+    async def send_eof(self) -> None: ...
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@on_trio
+async def test_closing_in_the_moment_in_which_a_connection_stands() -> None:
+    first, prompt, closing = ScriptedBroker(), PromptStream(), anyio.Event()
+
+    async def dial(address: Address) -> ByteStream:
+        if not first.stream.receives:
+            return await first.dial(address)
+        with anyio.CancelScope(shield=True):
+            await closing.wait()
+        return prompt
+
+    with first:
+        async with anyio.create_task_group() as tasks:
+            async with connect("tcp://broker", token="t", dial=dial) as mesh:
+
+                async def stand_when_closed() -> None:
+                    await wait_for(mesh, State.CLOSED)
+                    closing.set()
+
+                tasks.start_soon(stand_when_closed)
+                first.hang_up()
+                await wait_for(mesh, State.CONNECTING)
+                await anyio.sleep(1)
+                before = anyio.current_time()
+            assert anyio.current_time() == before
+        assert prompt.closed
 
 
 @on_trio
