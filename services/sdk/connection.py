@@ -113,7 +113,7 @@ class Connection:
         return self._outbox.written >= ticket
 
     async def send(self, message: bytes, id: str | None = None) -> int:
-        """Put a message on its way. Waits while too much is on its way; is no task switch otherwise.
+        """Put a message on its way. Waits while too much is on its way; else no task switches.
 
         Args:
             message: the message.
