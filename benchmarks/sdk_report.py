@@ -91,6 +91,7 @@ def table(
         "a second",
         "÷ nats.py",
         "p50 / p99 µs",
+        "p99 ÷ nats.py",
         "CPU: client",
         "peers",
         "broker",
@@ -105,12 +106,13 @@ def table(
         for row in rows:
             cells = [traffic.title if row is rows[0] else "", row.label, row.loop, row.door]
             cells.append(_number(results.spread(row, traffic, _rate)))
-            cells.append(ABSENT if row == NATS else _ratio(results, row, NATS, traffic))
+            cells.append(ABSENT if row == NATS else _ratio(results, row, NATS, traffic, _rate))
             if befores:
                 before = befores.get(row)
-                cells.append("" if before is None else _ratio(results, row, before, traffic))
+                cells.append("" if before is None else _ratio(results, row, before, traffic, _rate))
             half, tail = (results.spread(row, traffic, metric) for metric in (_p50, _p99))
             cells.append(ABSENT if half is None else f"{_number(half)} / {_number(tail)}")
+            cells.append(ABSENT if row == NATS else _ratio(results, row, NATS, traffic, _p99))
             cells += [
                 _number(
                     results.spread(row, traffic, metric), "{:,.0f}" if traffic.tasks else "{:,.1f}"
@@ -129,8 +131,8 @@ def _number(value: Spread | None, form: str = "{:,.0f}") -> str:
     return ABSENT if value is None else form.format(value.median)
 
 
-def _ratio(results: Results, row: Row, base: Row, traffic: Traffic) -> str:
-    value = results.ratio(row, base, traffic, _rate)
+def _ratio(results: Results, row: Row, base: Row, traffic: Traffic, metric: Metric) -> str:
+    value = results.ratio(row, base, traffic, metric)
     if value is None:
         return ABSENT
     return f"{value.median:.2f} ({value.lower_quartile:.2f}-{value.upper_quartile:.2f})"

@@ -42,7 +42,7 @@ EXIT_TERMINATED = 143
 OURS, BEFORE = "switchboard", "before"
 
 # The widest table needs about this.
-PIPE_WIDTH = 170
+PIPE_WIDTH = 190
 
 # Before the first round, of each traffic: caches and code warm, connections in their stride.
 WARM_UP = 0.02

@@ -1,15 +1,13 @@
 """A client: `python -m examples.client`, with `examples.service` running."""
 
-import os
-
 import anyio
 
-from examples.service import URL, Invoice, Order
+from examples.service import TOKEN, URL, Invoice, Order
 from services.sdk import MeshError, connect
 
 
 async def main() -> None:
-    async with connect(URL, group="web", token=os.environ["SWITCHBOARD_TOKEN"]) as mesh:
+    async with connect(URL, group="web", token=TOKEN) as mesh:
         order = Order(item="tea", count=3)
         try:
             invoice = await mesh.request(

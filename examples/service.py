@@ -1,4 +1,4 @@
-"""A service: `python -m examples.service`, with a broker running and SWITCHBOARD_TOKEN set."""
+"""A service: `python -m examples.service`, with a broker running."""
 
 import os
 
@@ -7,6 +7,7 @@ import attrs
 from services.sdk import Service
 
 URL = os.environ.get("SWITCHBOARD_URL", "ws://127.0.0.1:8420")
+TOKEN = os.environ.get("SWITCHBOARD_TOKEN", "a-long-random-secret")
 
 
 @attrs.frozen
@@ -34,4 +35,4 @@ async def create_invoice(order: Order) -> Invoice:
 
 
 if __name__ == "__main__":
-    billing.run(URL, token=os.environ["SWITCHBOARD_TOKEN"])
+    billing.run(URL, token=TOKEN)

@@ -7,10 +7,13 @@ Example:
 
 from broker.protocol.frames import Error, Frame, Intent, OpCode, Pick, Source, Target
 from services.sdk.backoff import Backoff
+from services.sdk.blocking import SyncMesh, connect_sync
+from services.sdk.blocking_feeds import SyncFeed, SyncReplies
 from services.sdk.collecting import Missing, Reply
 from services.sdk.entry import connect
 from services.sdk.errors import (
     CannotConnect,
+    CertificateInvalid,
     ConnectionLost,
     Disconnected,
     IdentifyFailed,
@@ -19,6 +22,7 @@ from services.sdk.errors import (
     MeshClosed,
     MeshError,
     MessageTooBig,
+    TlsFailed,
     UnsentEvents,
 )
 from services.sdk.events import Event
@@ -49,6 +53,7 @@ from services.sdk.running import run_until_signal
 from services.sdk.service import Service
 from services.sdk.states import State, StateChange, StatesFeed
 from services.sdk.statistics import MeshStatistics
+from services.sdk.tls import Tls
 from services.sdk.watching import Watch
 
 __all__ = [
@@ -57,6 +62,7 @@ __all__ = [
     "BadRequest",
     "Call",
     "CannotConnect",
+    "CertificateInvalid",
     "Change",
     "ConnectionLost",
     "Disconnected",
@@ -99,11 +105,17 @@ __all__ = [
     "State",
     "StateChange",
     "StatesFeed",
+    "SyncFeed",
+    "SyncMesh",
+    "SyncReplies",
     "Target",
+    "Tls",
+    "TlsFailed",
     "UnknownEvent",
     "UnsentEvents",
     "Up",
     "Watch",
     "connect",
+    "connect_sync",
     "run_until_signal",
 ]

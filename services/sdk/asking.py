@@ -7,15 +7,16 @@ from typing import Any, Final
 
 import anyio
 
-from broker.protocol.codec import Envelope
+from broker.protocol.codec import Envelope, encode
 from services.sdk.errors import ConnectionLost, InvalidReply, MeshClosed, MeshError
 from services.sdk.inbox import Inbox
 from services.sdk.link import Link
-from services.sdk.outgoing import cancel_message
+from services.sdk.outgoing import call_of, cancel_message, to_milliseconds
 from services.sdk.payloads import PayloadError, load, load_error
 from services.sdk.pending import Waiter
-from services.sdk.request_errors import Call, Expired, error_from_reply
+from services.sdk.request_errors import Expired, error_from_reply
 from services.sdk.sent import Sent
+from services.sdk.time_left import time_left
 
 __all__ = ["GRACE_SECONDS", "ask", "lost", "read_reply", "send"]
 
@@ -27,8 +28,7 @@ GRACE_SECONDS: Final = 0.5
 async def ask(
     link: Link,
     inbox: Inbox,
-    message: bytes,
-    call: Call,
+    question: Envelope,
     timeout: float,
     *,
     patience: float,
@@ -42,8 +42,7 @@ async def ask(
     Args:
         link: the way to the broker.
         inbox: where the reply will come in.
-        message: the request.
-        call: what it is, for errors.
+        question: the request. Where its caller has less time than its `timeout` says, that changes.
         timeout: seconds for which the reply is of use, the time in the outbox included.
         patience: how many of these to wait for a connection where there is none.
         hook: is handed the reply in the connection's reader, before anything behind it is read.
@@ -53,27 +52,37 @@ async def ask(
         ConnectionLost, MeshClosed: there was no connection, or it ended meanwhile.
         MessageTooBig: the broker does not take messages of that size.
     """
-    waiter = Waiter(hook)
-    sent: Sent | None = None
+    loop = link.loop
+    seconds = time_left(timeout, loop)
+    if seconds < timeout:
+        # Whoever is cancelled has no time at all.
+        await loop.checkpoint_if_cancelled()
+        if question.timeout is not None:
+            question.timeout = to_milliseconds(seconds)
+    deadline = loop.now() + seconds + GRACE_SECONDS
+    message = encode(question)
+    sent = link.put(message)
+    if sent is None:
+        with anyio.CancelScope(deadline=deadline):
+            sent = await send(link, message, question, patience=min(patience, seconds))
+        if sent is None:
+            raise _silence(question, seconds)
+    # No reply can have come yet: it is in the outbox, and no other task has run since.
+    id = question.id or ""
+    waiter = Waiter(loop.new_signal(), deadline, hook)
+    inbox.pending.open(id, waiter)
     try:
-        with anyio.CancelScope(deadline=anyio.current_time() + timeout + GRACE_SECONDS):
-            sent = await send(link, message, call, patience=min(patience, timeout))
-            # No reply can have come yet: it is in the outbox, and no other task has run since.
-            inbox.pending.open(call.id, waiter)
-            await waiter.done.wait()
+        await waiter.done.wait()
     finally:
-        if sent is not None:
-            inbox.pending.close(call.id)
-            if not waiter.done.is_set():
-                sent.connection.send_nowait(cancel_message(call.id))
+        if waiter.reply is None and not waiter.lost:
+            inbox.pending.close(id)
+            sent.connection.send_nowait(cancel_message(id))
     if waiter.reply is not None:
         return waiter.reply
-    if sent is not None and waiter.done.is_set():
-        raise lost(sent, call)
-    raise Expired(f"no reply in {timeout:g} s, and no word from the broker", call=call)
+    raise lost(sent, question) if waiter.lost else _silence(question, seconds)
 
 
-async def send(link: Link, message: bytes, call: Call, *, patience: float) -> Sent:
+async def send(link: Link, message: bytes, question: Envelope, *, patience: float) -> Sent:
     """Send a request; say of which one it is told that it could not be sent.
 
     Raises:
@@ -82,19 +91,24 @@ async def send(link: Link, message: bytes, call: Call, *, patience: float) -> Se
     try:
         return await link.send(message, patience=patience)
     except (ConnectionLost, MeshClosed) as error:
-        error.add_note(f"{call} was not sent")
+        error.add_note(f"{call_of(question)} was not sent")
         raise
 
 
-def lost(sent: Sent, call: Call) -> MeshError:
+def lost(sent: Sent, question: Envelope) -> MeshError:
     """Say what the end of a connection means for a request."""
     error = sent.lost()
     fate = "whether it was carried out is not known" if sent.written else "it was not sent"
-    error.add_note(f"{call} had no reply yet; {fate}")
+    error.add_note(f"{call_of(question)} had no reply yet; {fate}")
     return error
 
 
-def read_reply(reply: Envelope, call: Call, kind: Any = None) -> Any:  # noqa: ANN401 - JSON
+def _silence(question: Envelope, seconds: float) -> Expired:
+    text = f"no reply in {seconds:g} s, and no word from the broker"
+    return Expired(text, call=call_of(question))
+
+
+def read_reply(reply: Envelope, question: Envelope, kind: Any = None) -> Any:  # noqa: ANN401 - JSON
     """Return a reply's data, read into `kind` where one is given.
 
     Raises:
@@ -102,8 +116,9 @@ def read_reply(reply: Envelope, call: Call, kind: Any = None) -> Any:  # noqa: A
         InvalidReply: it does not fit.
     """
     if (error := load_error(reply.error)) is not None:
-        raise error_from_reply(error, call)
+        raise error_from_reply(error, call_of(question))
     try:
         return load(reply.data, kind)
     except PayloadError as problem:
-        raise InvalidReply(f"{call}: the reply is not as asked for: {problem}") from problem
+        text = f"{call_of(question)}: the reply is not as asked for: {problem}"
+        raise InvalidReply(text) from problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final, Generic, TypeVar
 
@@ -74,9 +75,11 @@ class Collector:
         refusal: the broker's answer in place of `$expect`.
         over: nothing more will come.
         changed: set when something has come.
+        deadline: none here: whoever iterates keeps the time.
     """
 
     def __init__(self) -> None:
+        self.deadline = math.inf
         self.members: tuple[Source, ...] | None = None
         self.waiting: dict[str, Source] = {}
         self.arrived: deque[tuple[Source, Envelope]] = deque()
@@ -90,6 +93,10 @@ class Collector:
         self.over = self.refusal is not None or (self.members is not None and not self.waiting)
         self.changed.set()
         return self.over
+
+    def expire(self) -> None:
+        """Learn that the time is over."""
+        self.abandon()
 
     def abandon(self) -> None:
         """Learn that the connection has ended."""

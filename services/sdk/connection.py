@@ -2,8 +2,8 @@
 
 `Connection.run` is the connection's whole life in one task with two helpers. The reader alone takes
 bytes in and handles what they say at once, without waiting for anyone: it answers heartbeats and
-hands events and replies to the `Receiver`, which may not block. The writer alone puts bytes out
-(see `outbox`). A watch finds a broker that has fallen silent.
+hands events and replies to the `Receiver`, which may not block. The writer puts bytes out, all that
+has gathered in one piece (see `outbox`). A watch finds a broker that has fallen silent.
 
 How a connection ends is said once: the first reason stays, whoever else notices.
 """
@@ -18,7 +18,6 @@ from typing import Final
 
 import anyio
 from anyio.abc import ByteStream
-from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Raw
 
 from broker.protocol.codec import Envelope, Message, Refusal, encode
@@ -27,14 +26,17 @@ from broker.protocol.frames import OpCode
 from broker.protocol.identify import Welcome
 from broker.protocol.wire import Wire
 from services.sdk.errors import ConnectionLost, MeshClosed, MeshError, MessageTooBig
+from services.sdk.event_loop import EventLoop
 from services.sdk.outbox import LIMIT_BYTES, Outbox
 from services.sdk.parting import error_from_disconnect
 from services.sdk.receiver import Receiver
+from services.sdk.sockets import PlainStream
 
 __all__ = ["NETWORK_ERRORS", "RECEIVE_BYTES", "Connection"]
 
-# Some hundred ordinary messages a system call; more would only cost cache.
-RECEIVE_BYTES: Final = 256 * 1024
+# Some hundred ordinary messages a system call. Python allocates as much beforehand; for 128 KiB and
+# more, the C library would map and unmap memory each time.
+RECEIVE_BYTES: Final = 120 * 1024
 
 # How long the end of a connection may take: to write what is left, say goodbye, and see the broker
 # close its side. A healthy broker needs a round trip.
@@ -76,10 +78,13 @@ class Connection:
         self.sent = 0
         self.received = 0
         self.discarded = 0
+        self._loop = EventLoop.running()
+        self._limit = welcome.message_bytes
         self._stream = stream
         self._wire = wire
         self._early = early
-        self._outbox = Outbox()
+        self._outbox = Outbox(stream.send_nowait if isinstance(stream, PlainStream) else None)
+        self._lone = False
         self._state = _State.OPEN
         self._why: Callable[[], MeshError] | None = None
         self._receiver = receiver
@@ -112,28 +117,36 @@ class Connection:
         """Tell whether a message has been written, and so may have arrived."""
         return self._outbox.written >= ticket
 
-    async def send(self, message: bytes, id: str | None = None) -> int:
-        """Put a message on its way. Waits while too much is on its way; else no task switches.
+    def put(self, message: bytes, id: str | None = None) -> int | None:
+        """Put a message on its way, unless too much is on its way already.
 
         Args:
             message: the message.
             id: of an event that awaits no answer: what it is reported by if it is not written.
 
         Returns:
-            Its ticket, for `written`.
+            Its ticket, for `written`; None where it has to wait (see `room`).
 
         Raises:
             MessageTooBig: the broker would end the connection for it.
             ConnectionLost, MeshClosed: there is no connection any more.
         """
-        await checkpoint_if_cancelled()
         self.check()
-        self._check_size(message)
-        while self._outbox.full:
-            await self._outbox.room()
-            self.check()
+        if len(message) > self._limit:
+            raise MessageTooBig(
+                f"the message has {len(message)} bytes; the broker takes at most {self._limit}"
+            )
+        if self._outbox.full:
+            return None
         self.sent += 1
-        return self._outbox.append(self._wire.frame(message), id)
+        # What came last came alone, so this is likely to go alone: an answer, or the next request.
+        post = self._outbox.push if self._lone else self._outbox.append
+        self._lone = False
+        return post(self._wire.frame(message), id)
+
+    async def room(self) -> None:
+        """Wait until there may be room for a message, or the connection has ended."""
+        await self._outbox.room()
 
     def send_nowait(self, message: bytes) -> None:
         """Put a small answer on its way; past the limit or the end, discard and count it."""
@@ -142,13 +155,6 @@ class Connection:
             return
         self._outbox.append(self._wire.frame(message))
         self.sent += 1
-
-    def _check_size(self, message: bytes) -> None:
-        limit = self.welcome.message_bytes
-        if len(message) > limit:
-            raise MessageTooBig(
-                f"the message has {len(message)} bytes; the broker takes at most {limit}"
-            )
 
     # Life.
 
@@ -224,7 +230,7 @@ class Connection:
 
     async def _read(self) -> None:
         wire = self._wire
-        self._handle(self._early)
+        self._handle(self._early, self._last_heard)
         while self._why is None or self._state is _State.CLOSING:
             try:
                 data = await self._stream.receive(RECEIVE_BYTES)
@@ -236,8 +242,9 @@ class Connection:
                 return
             messages = wire.receive(data)
             if messages:
-                self._last_heard = anyio.current_time()
-                self._handle(messages)
+                self._last_heard = self._loop.now()
+                self._lone = len(messages) == 1
+                self._handle(messages, self._last_heard)
             if replies := wire.take_replies():
                 self._outbox.prepend(replies)
             if wire.failure is not None:
@@ -245,7 +252,7 @@ class Connection:
             elif wire.finished:
                 self._lose("the broker closed the WebSocket without a word")
 
-    def _handle(self, messages: Iterable[Message]) -> None:
+    def _handle(self, messages: Iterable[Message], now: float) -> None:
         receiver = self._receiver
         if self._state is not _State.OPEN:
             return
@@ -255,7 +262,7 @@ class Connection:
             if isinstance(message, Refusal):
                 receiver.on_refusal(message)
             elif op == _EVENT:
-                receiver.on_event(message)
+                receiver.on_event(message, now)
             elif op == _REPLY:
                 receiver.on_reply(message)
             elif op == _PING:

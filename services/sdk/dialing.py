@@ -14,10 +14,11 @@ from broker.protocol.handshake_client import ClientHandshake
 from broker.protocol.json_stream import JsonStream
 from broker.protocol.websocket import Role, WebSocketWire
 from broker.protocol.wire import Wire
-from services.sdk.errors import CannotConnect
+from services.sdk.errors import CannotConnect, TlsFailed
+from services.sdk.sockets import connect_tcp, connect_unix
 from services.sdk.urls import Address, Scheme
 
-__all__ = ["Dial", "dial", "open_wire"]
+__all__ = ["Dial", "check_plain", "dial", "doubt", "open_wire"]
 
 Dial: TypeAlias = Callable[[Address], Awaitable[ByteStream]]
 """Opens the bytes to a broker. Tests put a stream in memory in the place of a socket."""
@@ -25,6 +26,13 @@ Dial: TypeAlias = Callable[[Address], Awaitable[ByteStream]]
 # What comes from the broker was let in by the broker: it sets the bound, and this one only keeps a
 # broken peer from filling the memory. An operator may allow messages larger than the default 1 MiB.
 _MESSAGE_LIMIT: Final = 64 * 1024 * 1024
+
+# Nor is what is nested deeply: the broker's operator decides how deep is too deep. This is about as
+# deep as Python can read JSON at all.
+_NESTING_LIMIT: Final = 1000
+
+# An alert of TLS: what a listener that speaks TLS says to bytes that are none, if it says anything.
+_TLS_ALERT: Final = b"\x15\x03"
 
 
 async def dial(address: Address) -> ByteStream:
@@ -35,11 +43,10 @@ async def dial(address: Address) -> ByteStream:
     """
     try:
         if address.scheme is Scheme.UNIX:
-            return await anyio.connect_unix(address.path)
-        return await anyio.connect_tcp(address.host, address.port)
-    except OSError as error:
-        cause = error.__cause__ or error
-        raise CannotConnect(f"cannot connect to {address.url}: {cause}") from error
+            return await connect_unix(address.path)
+        return await connect_tcp(address.host, address.port)
+    except (OSError, UnicodeError) as error:  # A name of a host may have no form in DNS.
+        raise CannotConnect(f"cannot connect to {address.url}: {error}") from error
 
 
 async def open_wire(stream: ByteStream, address: Address) -> tuple[Wire, bytes]:
@@ -50,9 +57,10 @@ async def open_wire(stream: ByteStream, address: Address) -> tuple[Wire, bytes]:
 
     Raises:
         CannotConnect: whoever listens there opens no WebSocket.
+        TlsFailed: it speaks TLS, and the address does not say so.
     """
-    if address.scheme is not Scheme.WS:
-        return JsonStream(_MESSAGE_LIMIT), b""
+    if not address.scheme.websocket:
+        return JsonStream(_MESSAGE_LIMIT, nesting=_NESTING_LIMIT), b""
     try:
         handshake = ClientHandshake(address.authority, address.path)
     except LocalProtocolError as error:
@@ -60,11 +68,41 @@ async def open_wire(stream: ByteStream, address: Address) -> tuple[Wire, bytes]:
     await stream.send(handshake.request())
     while handshake.state is HandshakeState.PENDING:
         try:
-            handshake.receive(await stream.receive())
+            data = await stream.receive()
         except anyio.EndOfStream:
             handshake.receive_eof()
+        else:
+            check_plain(data, address)
+            handshake.receive(data)
     if handshake.rejection is not None:
         status, text = handshake.rejection.status, handshake.rejection.text
-        said = text if status is None else f"HTTP {status}: {text}"
+        said = f"{text}{doubt(address)}" if status is None else _explain_status(status, text)
         raise CannotConnect(f"{address.url} opens no WebSocket: {said}")
-    return WebSocketWire(Role.CLIENT, _MESSAGE_LIMIT), handshake.leftover
+    wire = WebSocketWire(Role.CLIENT, _MESSAGE_LIMIT, nesting=_NESTING_LIMIT)
+    return wire, handshake.leftover
+
+
+def _explain_status(status: int, text: str) -> str:
+    said = f"HTTP {status}: {text}" if text else f"HTTP {status}"
+    if 300 <= status < 400:
+        return f"{said}; a redirect is not followed: connect to the broker's own address"
+    return said
+
+
+def check_plain(data: bytes, address: Address) -> None:
+    """Refuse an answer that is not one, but TLS.
+
+    Raises:
+        TlsFailed: it is TLS.
+    """
+    if data.startswith(_TLS_ALERT):
+        raise TlsFailed(f"{address.url}: TLS is spoken there; with it, it is {address.other_url}")
+
+
+def doubt(address: Address) -> str:
+    """Say what may be wrong with an address where somebody listens, and does not answer."""
+    if address.scheme is Scheme.UNIX:
+        return ""
+    if address.scheme.encrypted:
+        return "; if it asks for a certificate of this client: tls=Tls(certificate=..., key=...)"
+    return f"; if TLS is spoken there, it is {address.other_url}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CannotConnect",
+    "CertificateInvalid",
     "ConnectionLost",
     "Disconnected",
     "IdentifyFailed",
@@ -29,6 +30,7 @@ __all__ = [
     "MeshClosed",
     "MeshError",
     "MessageTooBig",
+    "TlsFailed",
     "UnsentEvents",
 ]
 
@@ -77,6 +79,17 @@ class UnsentEvents(ConnectionLost):
 
 class CannotConnect(ConnectionLost):
     """There was no connection to begin with: nobody listens there, or it is no broker."""
+
+
+class TlsFailed(CannotConnect):
+    """Somebody was there, but TLS did not come about: a certificate is wrong, or the address is.
+
+    Trying again with the same values is of no use.
+    """
+
+
+class CertificateInvalid(TlsFailed):
+    """The broker's certificate does not prove that it is the broker of the URL."""
 
 
 class Disconnected(ConnectionLost):

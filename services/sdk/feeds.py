@@ -10,13 +10,15 @@ has missed something, and where.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from services.sdk.errors import ListenerOverflow, MeshClosed, MeshError
+from services.sdk.event_loop import EventLoop
 
 __all__ = ["Feed"]
 
@@ -52,12 +54,21 @@ class Feed(Generic[T]):
         self._waiting: deque[Any] = deque()
         self._ended: Callable[[], MeshError] | None = _not_entered
         self._wake: anyio.Event | None = None
+        self._checkpoint_if_cancelled: Callable[[], Awaitable[None]] = checkpoint_if_cancelled
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> T:
-        return await self.receive()
+    def __anext__(self) -> Awaitable[T]:
+        return self.receive()
 
     async def receive(self) -> T:
         """Wait for the next one.
@@ -70,7 +81,7 @@ class Feed(Generic[T]):
             ConnectionLost: there is no connection any more, and will be none.
             MeshClosed: the mesh, or this one, was closed.
         """
-        await checkpoint_if_cancelled()
+        await self._checkpoint_if_cancelled()
         while not self._waiting:
             if self._ended is not None:
                 raise self._ended()
@@ -86,6 +97,7 @@ class Feed(Generic[T]):
     def begin(self, ended: Callable[[], MeshError] | None) -> None:
         """Be open from now on, or ended if that is what it is told."""
         self._ended = ended
+        self._checkpoint_if_cancelled = EventLoop.running().checkpoint_if_cancelled
 
     def deliver(self, item: object) -> None:
         """Take something in; never waits."""

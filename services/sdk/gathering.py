@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from broker.protocol.codec import Envelope, EnvelopeIntent, encode
+from broker.protocol.codec import Envelope, encode
 from broker.protocol.frames import Source
 from services.sdk.asking import GRACE_SECONDS, lost, read_reply, send
 from services.sdk.collecting import Collector, Missing, Reply
 from services.sdk.errors import InvalidReply, MeshClosed, MeshError
 from services.sdk.inbox import Inbox
 from services.sdk.link import Link
-from services.sdk.outgoing import cancel_message, describe, to_milliseconds
-from services.sdk.request_errors import Call, Expired, RequestError
+from services.sdk.outgoing import call_of, cancel_message, to_milliseconds
+from services.sdk.request_errors import Expired, RequestError
 from services.sdk.sent import Sent
 from services.sdk.time_left import time_left
+from services.sdk.tracing import Span, Tracing
 
 __all__ = ["Replies"]
 
 T = TypeVar("T")
-
-_EVERYONE: Final = EnvelopeIntent("GLOBAL")
 
 
 class Replies(Generic[T]):
@@ -45,6 +44,7 @@ class Replies(Generic[T]):
         timeout: float,
         patience: float,
         kind: Any,  # noqa: ANN401 - any type form goes in
+        tracing: Tracing | None,
     ) -> None:
         self._link = link
         self._patience = patience
@@ -52,35 +52,38 @@ class Replies(Generic[T]):
         self._envelope = envelope
         self._timeout = timeout
         self._kind = kind
-        self._call = Call(
-            envelope.event or "", describe(envelope.intent or _EVERYONE), envelope.id or ""
-        )
+        self._id = envelope.id or ""
         self._collector = Collector()
         self._entered = False
         self._sent: Sent | None = None
         self._deadline = 0.0
         self._missing: list[Missing] = []
+        self._tracing = tracing
+        self._span: Span | None = None
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise RuntimeError("a gather is entered once: gather() again for another one")
         self._entered = True
-        timeout = time_left(self._timeout)
+        link = self._link()
+        timeout = time_left(self._timeout, link.loop)
         self._envelope.timeout = to_milliseconds(timeout)
         self._deadline = anyio.current_time() + timeout + GRACE_SECONDS
         collector = self._collector
+        if self._tracing is not None:
+            self._span = self._tracing.begin_request(self._envelope)
         message = encode(self._envelope)
         patience = min(self._patience, timeout)
         try:
             with anyio.CancelScope(deadline=self._deadline):
-                self._sent = await send(self._link(), message, self._call, patience=patience)
+                self._sent = await send(link, message, self._envelope, patience=patience)
                 # No answer can have come yet: no other task has run since.
-                self._inbox.pending.open(self._call.id, collector)
+                self._inbox.pending.open(self._id, collector)
                 while collector.members is None and not collector.over:
                     await self._wait()
             self._check_expected()
-        except BaseException:
-            self._give_up()
+        except BaseException as error:
+            self._give_up(error)
             raise
         return self
 
@@ -90,7 +93,7 @@ class Replies(Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._give_up()
+        self._give_up(error)
 
     def __aiter__(self) -> Self:
         return self
@@ -140,7 +143,7 @@ class Replies(Generic[T]):
 
     def _read(self, source: Source, reply: Envelope) -> Reply[T] | None:
         try:
-            return Reply(source, read_reply(reply, self._call, self._kind))
+            return Reply(source, read_reply(reply, self._envelope, self._kind))
         except (RequestError, InvalidReply) as error:
             self._missing.append(Missing(source, error))
             return None
@@ -162,32 +165,37 @@ class Replies(Generic[T]):
             return
         if collector.over:
             raise self._why_over()
-        raise Expired("no word from the broker", call=self._call)
+        raise Expired("no word from the broker", call=call_of(self._envelope))
 
     def _why_over(self) -> MeshError:
         """Say why nothing more comes, although somebody has yet to answer."""
         if self._collector.refusal is not None:
             try:
-                read_reply(self._collector.refusal, self._call)
+                read_reply(self._collector.refusal, self._envelope)
             except MeshError as error:
                 return error
-            return InvalidReply(f"{self._call}: the broker did not say whom it asked")
+            return InvalidReply(f"{call_of(self._envelope)}: the broker did not say whom it asked")
         if self._sent is not None and not self._sent.connection.alive:
-            return lost(self._sent, self._call)
-        return MeshClosed(f"{self._call}: this gather was left")
+            return lost(self._sent, self._envelope)
+        return MeshClosed(f"{call_of(self._envelope)}: this gather was left")
 
     def _expire(self) -> None:
         """Give up those from whom there is no word, not even the broker's."""
         self._give_up()
         for source in self._collector.waiting.values():
-            error = Expired("no reply, and no word from the broker", call=self._call)
+            error = Expired("no reply, and no word from the broker", call=call_of(self._envelope))
             self._missing.append(Missing(source, error))
         self._collector.waiting = {}
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: BaseException | None = None) -> None:
         """Take the request back, unless it is over."""
+        if self._span is not None:
+            if error is not None:
+                self._span.fail(error)
+            self._span.end()
+            self._span = None
         if self._sent is not None:
-            self._inbox.pending.close(self._call.id)
+            self._inbox.pending.close(self._id)
             if not self._collector.over:
-                self._sent.connection.send_nowait(cancel_message(self._call.id))
+                self._sent.connection.send_nowait(cancel_message(self._id))
         self._collector.over = True

@@ -30,8 +30,8 @@ __all__ = ["ErrorCallback", "Inbox", "Sink"]
 ErrorCallback: TypeAlias = Callable[[MeshError], object]
 """Is told of errors that belong to no call in progress. Synchronous; must not block."""
 
-Sink: TypeAlias = Callable[[Envelope], bool]
-"""Where a service takes its events; False where it has no handler for one."""
+Sink: TypeAlias = Callable[[Envelope, float], bool]
+"""Where a service takes its events, and when they came; False where it has no handler for one."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -71,14 +71,14 @@ class Inbox:
         self._ids = ids
         self._on_error = on_error
 
-    def on_event(self, event: Envelope) -> None:
+    def on_event(self, event: Envelope, now: float) -> None:
         """Hand an EVENT to the listeners and the service."""
         self.frames.deliver(event)
         heard = self.listeners.deliver(event)
         if event.event is not None and event.event.startswith("$"):
             self._control(event)
             return
-        taken = self.sink is not None and self.sink(event)
+        taken = self.sink is not None and self.sink(event, now)
         if heard or taken:
             return
         self.ignored += 1

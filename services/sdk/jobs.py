@@ -14,6 +14,10 @@ __all__ = ["Job", "Jobs"]
 class Job:
     """An event for a handler.
 
+    Args:
+        envelope: the event.
+        now: when it came, on the event loop's clock.
+
     Attributes:
         envelope: the event.
         deadline: until when an answer is of use, on the event loop's clock.
@@ -22,17 +26,22 @@ class Job:
 
     __slots__ = ("_scope", "called_off", "deadline", "envelope")
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, now: float) -> None:
         timeout = envelope.timeout
         self.envelope = envelope
-        self.deadline = math.inf if timeout is None else anyio.current_time() + timeout / 1000
+        self.deadline = math.inf if timeout is None else now + timeout / 1000
         self.called_off = False
         self._scope: anyio.CancelScope | None = None
 
-    def scope(self) -> anyio.CancelScope:
-        """Return the cancel scope to work in: it ends with the deadline, or when called off."""
-        self._scope = anyio.CancelScope(deadline=self.deadline)
-        return self._scope
+    def begin(self, scope: anyio.CancelScope) -> None:
+        """Let the work be cancelled with this scope: at the deadline, or when called off."""
+        self._scope = scope
+        if scope.deadline != self.deadline:
+            scope.deadline = self.deadline
+
+    def end(self) -> None:
+        """Let the scope alone from now on: the next job may be at work in it."""
+        self._scope = None
 
     def call_off(self) -> None:
         """Let the handler be cancelled, or not begin."""

@@ -21,9 +21,9 @@ import anyio
 from services.sdk.backoff import Backoff
 from services.sdk.connection import Connection
 from services.sdk.errors import ConnectionLost, MeshClosed, MeshError
+from services.sdk.event_loop import EventLoop
 from services.sdk.inbox import Inbox
 from services.sdk.outbox import HIGH_BYTES
-from services.sdk.parting import heals
 from services.sdk.rounds import LinkOptions, Rounds
 from services.sdk.sent import Sent
 from services.sdk.states import State, StateChange, States
@@ -42,7 +42,10 @@ class Link:
         connection: the present one, or the last; None before the first.
         on_connected: is called with each new connection, before anything of it is read.
         connections: how many there have been.
+        loop: the event loop that all of this lives in; there from `open` on.
     """
+
+    loop: EventLoop
 
     def __init__(self, options: LinkOptions, inbox: Inbox) -> None:
         self.states = States()
@@ -58,7 +61,8 @@ class Link:
         self._why: Callable[[], MeshError] | None = None
         self._waiting_bytes = 0
         self._changed = anyio.Event()
-        self._scope = anyio.CancelScope(shield=True)
+        # Made by `open`: it needs an event loop, and a mesh can be made before there is one.
+        self._scope: anyio.CancelScope
         self._done = anyio.Event()
         # As the receiver of a connection it only cares for its end; the rest goes straight on.
         self.on_event = inbox.on_event
@@ -105,10 +109,23 @@ class Link:
             raise self._absent(f"there was no connection for {patience:g} s")
         return connection
 
+    def put(self, message: bytes, id: str | None = None) -> Sent | None:
+        """Put a message on its way; None where that has to wait, for a connection or for room.
+
+        Raises:
+            MessageTooBig: the broker does not take messages of that size.
+        """
+        connection = self.connection
+        if connection is None or not connection.alive:
+            return None
+        ticket = connection.put(message, id)
+        return None if ticket is None else Sent(connection, ticket)
+
     async def send(self, message: bytes, *, patience: float, id: str | None = None) -> Sent:
         """Put a message on its way, on the present connection or, where there is none, the next.
 
-        Between its entering the outbox and the return no other task runs.
+        It is no task switch unless it has to wait. Between the message's entering the outbox and
+        the return no other task runs.
 
         Args:
             message: the message.
@@ -119,18 +136,20 @@ class Link:
             ConnectionLost, MeshClosed: as for `ready`; the message was not sent.
             MessageTooBig: the broker does not take messages of that size.
         """
+        await self.loop.checkpoint_if_cancelled()
+        sent = self.put(message, id)
         deadline: float | None = None
-        while True:
+        while sent is None:
             connection = self.connection
             if connection is None or not connection.alive:
                 now = anyio.current_time()
                 deadline = now + patience if deadline is None else deadline
-                connection = await self.ready(deadline - now, len(message))
-            try:
-                return Sent(connection, await connection.send(message, id))
-            except ConnectionLost:
-                # It ended while the message waited for room. It was not sent, so it may go on.
-                self.check()
+                await self.ready(deadline - now, len(message))
+            else:
+                await connection.room()
+            # A connection that ended while the message waited for room goes on to the next one.
+            sent = self.put(message, id)
+        return sent
 
     @property
     def sent(self) -> int:
@@ -161,11 +180,13 @@ class Link:
             CannotConnect, Disconnected: there is none to be had, and `insist` was not asked for.
             IdentifyFailed: the broker did not accept this client.
         """
+        self.loop = EventLoop.running()
+        self._scope = anyio.CancelScope(shield=True)
         while True:
             try:
                 self._adopt(await self._rounds.connect())
             except ConnectionLost as error:
-                if not self._options.insist or not heals(error):
+                if not self._options.insist or not self._options.heals(error):
                     raise
                 await self._pause(error)
             else:
@@ -175,12 +196,15 @@ class Link:
         """Run connection after connection. From outside it is ended by `close` alone."""
         try:
             with self._scope:
-                connection = self.connection
-                while connection is not None:
-                    since = anyio.current_time()
-                    # Even one that was closed before this task began has its goodbye to say.
-                    await connection.run()
-                    connection = await self._reconnect(anyio.current_time() - since)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._inbox.pending.run)
+                    connection = self.connection
+                    while connection is not None:
+                        since = anyio.current_time()
+                        # Even one that was closed before this task began has its goodbye to say.
+                        await connection.run()
+                        connection = await self._reconnect(anyio.current_time() - since)
+                    tasks.cancel_scope.cancel()
         finally:
             self._finish(lambda: ConnectionLost("the connection was abandoned"))
             self._done.set()
@@ -202,7 +226,7 @@ class Link:
         """Decide, when a connection ends, whether there will be another one."""
         error = why()
         self._inbox.lose()
-        if self._closing or self._options.backoff is None or not heals(error):
+        if self._closing or self._options.backoff is None or not self._options.heals(error):
             self._finish(why)
         else:
             self._change(State.CONNECTING, error)
@@ -222,7 +246,7 @@ class Link:
                 connection = await self._rounds.connect()
             except ConnectionLost as problem:
                 error = problem
-                if not heals(problem):
+                if not self._options.heals(problem):
                     self._finish(partial(copy, problem))
             else:
                 if self._why is None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from broker.protocol.codec import Envelope
 from services.sdk.errors import MeshError
@@ -56,17 +55,9 @@ class Listener(Feed[T]):
         self.pattern = pattern
         self._listeners = listeners
 
-    async def __aenter__(self) -> Listener[T]:
+    async def __aenter__(self) -> Self:
         self.begin(self._listeners.add(self))
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def leave(self) -> None:
         """Hear no more."""

@@ -21,13 +21,11 @@ from services.sdk.listeners import Listener
 from services.sdk.outgoing import BROKER_ID
 from services.sdk.pending import IdSource, Waiter
 from services.sdk.registry import ServiceInfo, Services
-from services.sdk.request_errors import Call
 from services.sdk.rounds import LinkOptions
 from services.sdk.speaking import NOT_ENTERED, Speaker
 from services.sdk.states import State, StatesFeed
 from services.sdk.statistics import MeshStatistics, count
 from services.sdk.tasks import BackgroundTasks
-from services.sdk.time_left import time_left
 from services.sdk.watching import Watch, Watches
 
 __all__ = ["Mesh"]
@@ -60,6 +58,11 @@ class Mesh(Speaker):
     def inbox(self) -> Inbox:
         """For the SDK itself: where incoming frames are handed on."""
         return self._inbox
+
+    @property
+    def link(self) -> Link:
+        """For the SDK itself: the way to the broker."""
+        return self._link
 
     async def __aenter__(self) -> Mesh:
         if self._link.connection is not None:
@@ -194,8 +197,7 @@ class Mesh(Speaker):
         Example:
             >>> [service.id for service in await mesh.services() if service.group == "billing"]
         """
-        reply, call = await self._ask_broker("SERVICES")
-        services: Services = read_reply(reply, call, Services)
+        services: Services = read_reply(*await self._ask_broker("SERVICES"), Services)
         return services.services
 
     async def whoami(self) -> ServiceInfo:
@@ -204,8 +206,7 @@ class Mesh(Speaker):
         Raises:
             Expired, ConnectionLost, MeshClosed: as for `services`.
         """
-        reply, call = await self._ask_broker("WHOAMI")
-        me: ServiceInfo = read_reply(reply, call, ServiceInfo)
+        me: ServiceInfo = read_reply(*await self._ask_broker("WHOAMI"), ServiceInfo)
         return me
 
     def watch(self, *, buffer: int = _LISTENER_BUFFER) -> Watch:
@@ -234,18 +235,18 @@ class Mesh(Speaker):
 
     async def _ask_broker(
         self, event: str, hook: Callable[[Envelope], None] | None = None
-    ) -> tuple[Envelope, Call]:
-        call = Call(event, "the broker", self._ids.make())
+    ) -> tuple[Envelope, Envelope]:
+        """Return the broker's answer, and the question."""
+        question = _question(event, self._ids.make())
         reply = await ask(
             self._entered,
             self._inbox,
-            _question(event, call.id),
-            call,
-            time_left(_BROKER_SECONDS),
+            question,
+            _BROKER_SECONDS,
             patience=self._patience,
             hook=hook,
         )
-        return reply, call
+        return reply, question
 
     async def _ask_to_watch(self, begin: Callable[[Envelope], None]) -> None:
         read_reply(*await self._ask_broker("WATCH", begin), Raw)
@@ -253,19 +254,20 @@ class Mesh(Speaker):
     def _stop_watching(self) -> None:
         connection = self._link.connection
         if connection is not None and connection.alive:
-            self._tell_broker(connection, "UNWATCH", Waiter())
+            self._tell_broker(connection, "UNWATCH", None)
 
     def _renew_watches(self, connection: Connection) -> None:
         if self._watches:
-            self._tell_broker(connection, "WATCH", Waiter(self._watches.renew))
+            self._tell_broker(connection, "WATCH", self._watches.renew)
 
-    def _tell_broker(self, connection: Connection, event: str, waiter: Waiter) -> None:
+    def _tell_broker(
+        self, connection: Connection, event: str, hook: Callable[[Envelope], None] | None
+    ) -> None:
         id = self._ids.make()
-        self._inbox.pending.open(id, waiter)
-        connection.send_nowait(_question(event, id))
+        self._inbox.pending.open(id, Waiter(anyio.Event(), hook=hook))
+        connection.send_nowait(encode(_question(event, id)))
 
 
-def _question(event: str, id: str) -> bytes:
-    """Write a question to the broker. It answers at once, so there is no time to bound."""
-    intent = EnvelopeIntent("DIRECT", BROKER_ID)
-    return encode(Envelope(OpCode.EVENT, id, event, intent=intent))
+def _question(event: str, id: str) -> Envelope:
+    """Put a question to the broker. It answers at once, so there is no time to bound."""
+    return Envelope(OpCode.EVENT, id, event, intent=EnvelopeIntent("DIRECT", BROKER_ID))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import anyio
 import msgspec
 from anyio.abc import ByteStream
@@ -12,10 +14,11 @@ from broker.protocol.frames import OpCode
 from broker.protocol.identify import Identification, Welcome
 from broker.protocol.wire import Wire
 from services.sdk.connection import NETWORK_ERRORS, RECEIVE_BYTES, Connection
-from services.sdk.dialing import Dial, open_wire
+from services.sdk.dialing import Dial, check_plain, doubt, open_wire
 from services.sdk.errors import CannotConnect
 from services.sdk.parting import error_from_disconnect
 from services.sdk.receiver import Receiver
+from services.sdk.tls import explain
 from services.sdk.urls import Address
 
 __all__ = ["open_connection"]
@@ -40,6 +43,7 @@ async def open_connection(
 
     Raises:
         CannotConnect: there is no broker, or it did not answer in time.
+        TlsFailed: there is, but TLS does not come about.
         IdentifyFailed: the broker did not accept the identification.
         Disconnected: the broker takes no one at present.
     """
@@ -57,11 +61,15 @@ async def open_connection(
                 await anyio.aclose_forcefully(stream)
                 raise
     except TimeoutError:
-        raise CannotConnect(f"{address.url} did not answer within {timeout:g} s") from None
+        text = f"{address.url} did not answer within {timeout:g} s"
+        raise CannotConnect(f"{text}; a broker that is only slow needs a longer timeout=") from None
+    except ssl.SSLError as error:
+        raise explain(error, address) from error
     except NETWORK_ERRORS as error:
-        raise CannotConnect(f"{address.url}: the connection broke: {error}") from error
+        text = f"{address.url}: the connection broke: {error}{doubt(address)}"
+        raise CannotConnect(text) from error
     except anyio.EndOfStream:
-        raise CannotConnect(f"{address.url} hung up without a word") from None
+        raise CannotConnect(f"{address.url} hung up without a word{doubt(address)}") from None
 
 
 def _introduction(wire: Wire, identification: Identification) -> bytes:
@@ -82,6 +90,7 @@ async def _await_welcome(
             if isinstance(message, Envelope) and message.op == OpCode.DISCONNECT:
                 raise error_from_disconnect(message, identified=False)
         if wire.failure is not None:
+            check_plain(data, address)
             raise CannotConnect(f"{address.url} does not speak the protocol: {wire.failure}")
         if wire.finished:
             raise CannotConnect(f"{address.url} closed the WebSocket without a word")

@@ -1,16 +1,17 @@
 """What waits to be written on a connection.
 
-Operations: `append` and `prepend` (never block), `room` (waits while too much is waiting), `take`
-(for the one writer: waits for something, then takes everything).
+Operations: `append`, `push` and `prepend` (never block), `room` (waits while too much is waiting),
+`take` (for the one writer: waits for something, then takes everything).
 
 Goals: constant cost a message; one system call and one task switch for all messages that were
-appended while the writer was busy or asleep; memory bounded by `HIGH_BYTES` for whoever awaits
-`room`. Only the writer touches the socket, so a cancelled sender can never leave half a message in
-it.
+appended while the writer was busy or asleep, and no task switch for one that is pushed; memory
+bounded by `HIGH_BYTES` for whoever awaits `room`. Whoever sends never waits for the socket, so a
+cancelled sender can never leave half a message in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -29,13 +30,19 @@ LIMIT_BYTES: Final = 16 * HIGH_BYTES
 class Outbox:
     """Framed messages, in the order in which they will be written.
 
+    Args:
+        write_now: writes what the system takes at once, and returns how much that is; None where
+            all is for the writer.
+
     Attributes:
         size: bytes that wait.
         written: the ticket of the last message that the writer has taken. Those up to it may have
             arrived; those past it have not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, write_now: Callable[[bytes], int] | None = None) -> None:
+        self._write_now = write_now
+        self._idle = False
         self.size = 0
         self.written = 0
         self._appended = 0
@@ -71,6 +78,20 @@ class Outbox:
         self._appended += 1
         return self._appended
 
+    def push(self, framed: bytes, id: str | None = None) -> int:
+        """Write a message at once if nothing is in its way, or else append it (which see).
+
+        It does without the writer, whose waking costs more than the writing, but it is a system
+        call a message: of use for one that is likely to be the only one of this moment.
+        """
+        if self._idle and not self._chunks and self._write_now is not None:
+            framed = framed[self._write_now(framed) :]
+            if not framed:
+                self._appended += 1
+                self.written = self._appended
+                return self._appended
+        return self.append(framed, id)
+
     def prepend(self, framed: bytes) -> None:
         """Put a control frame at the front: a heartbeat must not wait behind a backlog."""
         self._chunks.insert(0, framed)
@@ -94,7 +115,9 @@ class Outbox:
         """Wait for messages; return all of them, or nothing once it is finished."""
         if not self._chunks and not self._finished:
             self._work = anyio.Event()
+            self._idle = True
             await self._work.wait()
+            self._idle = False
         taken = b"".join(self._chunks)
         self._chunks.clear()
         self._ids.clear()

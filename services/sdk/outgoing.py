@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from msgspec import UNSET, Raw
@@ -11,12 +12,13 @@ from broker.protocol.codec import Envelope, EnvelopeIntent, encode
 from broker.protocol.frames import OpCode, Pick
 from broker.protocol.limits import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TIMEOUT_MS
 from services.sdk.payloads import dump
-from services.sdk.request_errors import RequestError
+from services.sdk.request_errors import Call, RequestError
 
 __all__ = [
     "BROKER_ID",
     "CANCEL",
     "Picking",
+    "call_of",
     "cancel_message",
     "check_id",
     "check_name",
@@ -38,10 +40,14 @@ _GLOBAL: Final = EnvelopeIntent("GLOBAL")
 _PICKS: Final[dict[Pick, Literal["ALL", "ONE"]]] = {Pick.ALL: "ALL", Pick.ONE: "ONE"}
 
 
+# Programs speak to the same few groups again and again.
+@lru_cache(maxsize=1024)
 def make_intent(
     group: str | None, to: str | None, pick: Picking | None, key: str | None
 ) -> EnvelopeIntent:
     """Say whom a frame is for. A key is of use for one member only, so it implies `pick="ONE"`.
+
+    The intent is not to be changed: the same words get the same one.
 
     Raises:
         ValueError: the words contradict each other, or a name is too long.
@@ -68,8 +74,15 @@ def describe(intent: EnvelopeIntent) -> str:
     """Say it for people."""
     if intent.target == "GLOBAL":
         return "everyone"
+    if intent.identifier == BROKER_ID:
+        return "the broker"
     kind = "group" if intent.target == "GROUP" else "connection"
     return f"{kind} {intent.identifier}"
+
+
+def call_of(envelope: Envelope) -> Call:
+    """Name a frame in errors. Most frames have none, so it is made when it is needed."""
+    return Call(envelope.event or "?", describe(envelope.intent or _GLOBAL), envelope.id or "?")
 
 
 def check_name(what: str, name: str) -> str:

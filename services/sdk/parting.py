@@ -6,7 +6,7 @@ from typing import Final
 
 from broker.protocol.codec import Envelope
 from broker.protocol.errors import Reason
-from services.sdk.errors import ConnectionLost, Disconnected, IdentifyFailed, MeshError
+from services.sdk.errors import ConnectionLost, Disconnected, IdentifyFailed, MeshError, TlsFailed
 from services.sdk.payloads import PayloadError, load, load_error
 
 __all__ = ["error_from_disconnect", "heals"]
@@ -28,7 +28,7 @@ def heals(error: MeshError) -> bool:
     """Tell whether a new connection may fare better than the one that ended with this."""
     if isinstance(error, Disconnected):
         return not isinstance(error, IdentifyFailed) and error.reason in _TEMPORARY
-    return isinstance(error, ConnectionLost)
+    return isinstance(error, ConnectionLost) and not isinstance(error, TlsFailed)
 
 
 def error_from_disconnect(message: Envelope, *, identified: bool) -> Disconnected:

@@ -14,8 +14,8 @@ __all__ = ["Receiver"]
 class Receiver(Protocol):
     """Whom a connection tells. None of these may block or raise."""
 
-    def on_event(self, event: Envelope) -> None:
-        """An EVENT came."""
+    def on_event(self, event: Envelope, now: float) -> None:
+        """An EVENT came, at this time on the event loop's clock."""
 
     def on_reply(self, reply: Envelope) -> None:
         """A REPLY came."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
+from broker.protocol.errors import Reason
 from broker.protocol.identify import Identification
 from services.sdk.backoff import Backoff
 from services.sdk.connection import Connection
 from services.sdk.dialing import Dial
-from services.sdk.errors import ConnectionLost
+from services.sdk.errors import ConnectionLost, Disconnected, MeshError
 from services.sdk.opening import open_connection
 from services.sdk.parting import heals
 from services.sdk.receiver import Receiver
@@ -25,19 +26,27 @@ class LinkOptions:
 
     Attributes:
         addresses: where brokers are; tried in turn.
-        identification: who this client is.
+        identify: says who this client is; asked anew for each connection.
         dial: opens the bytes.
         timeout: seconds for one connection to stand.
         backoff: pauses between attempts; None for a single connection.
         insist: whether the very first connection is tried for as often as later ones.
+        renews: whether `identify` may have another token the next time, so that coming back is of
+            use where a token has expired.
     """
 
     addresses: Sequence[Address]
-    identification: Identification
+    identify: Callable[[], Identification]
     dial: Dial
     timeout: float
     backoff: Backoff | None
     insist: bool
+    renews: bool = False
+
+    def heals(self, error: MeshError) -> bool:
+        """Tell whether a new connection may fare better than the one that ended with this."""
+        expired = isinstance(error, Disconnected) and error.reason == Reason.UNAUTHORIZED
+        return heals(error) or (self.renews and expired)
 
 
 class Rounds:
@@ -68,14 +77,14 @@ class Rounds:
             try:
                 connection = await open_connection(
                     options.addresses[index],
-                    options.identification,
+                    options.identify(),
                     self._receiver,
                     dial=options.dial,
                     timeout=options.timeout,
                 )
             except ConnectionLost as error:
                 failures.append(error)
-                if not heals(error):
+                if not options.heals(error):
                     break
             else:
                 self._next = (index + 1) % len(options.addresses)

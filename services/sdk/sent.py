@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+from typing import NamedTuple
 
 from services.sdk.connection import Connection
 from services.sdk.errors import ConnectionLost, MeshClosed, MeshError
@@ -10,8 +10,7 @@ from services.sdk.errors import ConnectionLost, MeshClosed, MeshError
 __all__ = ["Sent"]
 
 
-@attrs.frozen
-class Sent:
+class Sent(NamedTuple):
     """A message that was put on its way.
 
     Attributes:

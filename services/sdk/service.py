@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Literal, TypeVar, Unpack
 
 import anyio
 
@@ -12,7 +12,13 @@ from broker.protocol.codec import Envelope
 from services.sdk.answering import handle
 from services.sdk.backoff import Backoff
 from services.sdk.dialing import Dial, dial
-from services.sdk.entry import DEFAULT_BACKOFF, DEFAULT_PATIENCE, connect
+from services.sdk.entry import (
+    DEFAULT_BACKOFF,
+    DEFAULT_PATIENCE,
+    CommonOptions,
+    Token,
+    connect,
+)
 from services.sdk.handlers import Handler, HandlerFunction, check_async
 from services.sdk.inbox import ErrorCallback
 from services.sdk.jobs import Job, Jobs
@@ -20,6 +26,8 @@ from services.sdk.mesh import Mesh
 from services.sdk.request_errors import Call, Draining, Overloaded, RequestError
 from services.sdk.running import run_until_signal
 from services.sdk.tasks import BackgroundTasks
+from services.sdk.tls import TlsOption
+from services.sdk.tracing import find_tracing
 from services.sdk.workers import Workers
 
 __all__ = ["Service"]
@@ -39,21 +47,12 @@ _BACKLOG: Final = 1000
 _GRACE_SECONDS: Final = 5.0
 
 
-class ServeOptions(TypedDict, total=False):
+class ServeOptions(CommonOptions, total=False):
     """What `Service.run` takes beside the URL and the token; see `Service.serve`."""
 
-    name: str | None
-    meta: Mapping[str, Any] | None
-    echo: bool | None
     concurrency: int
     backlog: int
     grace: float
-    on_error: ErrorCallback | None
-    timeout: float
-    reconnect: Backoff | None
-    insist: bool
-    patience: float
-    dial: Dial
 
 
 class Service:
@@ -104,7 +103,7 @@ class Service:
         self,
         url: str | Sequence[str],
         *,
-        token: str,
+        token: Token,
         name: str | None = None,
         meta: Mapping[str, Any] | None = None,
         echo: bool | None = None,
@@ -116,6 +115,7 @@ class Service:
         reconnect: Backoff | None = DEFAULT_BACKOFF,
         insist: bool = False,
         patience: float = DEFAULT_PATIENCE,
+        tls: TlsOption = None,
         dial: Dial = dial,
     ) -> AsyncIterator[Mesh]:
         """Be on the mesh for the body of an `async with`, which gets the service's own mesh.
@@ -127,7 +127,7 @@ class Service:
 
         Args:
             url: as for `connect`, as are `reconnect`, `insist` and `patience`.
-            token: the credential.
+            token: as for `connect`.
             name: a name for people.
             meta: a small object, shown to whoever may list the services.
             echo: False: no copies of one's own broadcasts.
@@ -141,6 +141,7 @@ class Service:
             reconnect: pauses between attempts to connect again; None: a lost connection is the end.
             insist: whether the first connection is tried for as long as it takes.
             patience: seconds that sending waits for a connection where there is none.
+            tls: as for `connect`.
             dial: opens the bytes to the broker; for tests.
 
         Raises:
@@ -164,16 +165,21 @@ class Service:
             reconnect=reconnect,
             insist=insist,
             patience=patience,
+            tls=tls,
             dial=dial,
         )
         async with BackgroundTasks() as tasks:
             jobs = Jobs()
+            tracing = find_tracing()
 
-            async def work(job: Job) -> None:
+            async def work(job: Job, scope: anyio.CancelScope) -> None:
                 if job.called_off:
                     return
+                event = job.envelope
+                span = None if tracing is None else tracing.begin_handling(event, self.group)
+                handling = handle(handlers[event.event or ""], job, mesh, scope, span)
                 try:
-                    await handle(handlers[job.envelope.event or ""], job, mesh)
+                    await (handling if span is None else span.around(handling))
                 finally:
                     jobs.done(job)
 
@@ -194,7 +200,7 @@ class Service:
         self,
         url: str | Sequence[str],
         *,
-        token: str,
+        token: Token,
         backend: Literal["trio", "asyncio"] = "trio",
         **options: Unpack[ServeOptions],
     ) -> None:
@@ -229,13 +235,13 @@ class _Sink:
         self._workers = workers
         self._mesh = mesh
 
-    def __call__(self, event: Envelope) -> bool:
+    def __call__(self, event: Envelope, now: float) -> bool:
         if event.event not in self._handlers:
             return False
         if self._workers.draining:
             self._turn_away(event, Draining, "the service is about to stop")
         else:
-            self._submit(event)
+            self._submit(event, now)
         return True
 
     def call_off(self, cancel: Envelope) -> None:
@@ -249,8 +255,8 @@ class _Sink:
         for job in self._jobs.call_all_off():
             self._workers.withdraw(job)
 
-    def _submit(self, event: Envelope) -> None:
-        job = Job(event)
+    def _submit(self, event: Envelope, now: float) -> None:
+        job = Job(event, now)
         if self._workers.submit(job):
             self._jobs.add(job)
         else:

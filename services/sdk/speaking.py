@@ -3,9 +3,7 @@
 # ruff: noqa: ANN401 - `returns` takes any type form
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar, overload
-
-from anyio.lowlevel import checkpoint_if_cancelled
+from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
 from broker.protocol.codec import Envelope, encode, encode_frame
 from broker.protocol.frames import Frame, OpCode
@@ -19,24 +17,40 @@ from services.sdk.outgoing import (
     Picking,
     check_id,
     check_name,
-    describe,
     encode_reply,
     make_intent,
     to_milliseconds,
 )
 from services.sdk.payloads import PayloadError, dump
 from services.sdk.pending import IdSource
-from services.sdk.request_errors import Call, RequestError
-from services.sdk.time_left import time_left
+from services.sdk.request_errors import RequestError
+from services.sdk.tracing import find_tracing
 
-__all__ = ["NOT_ENTERED", "Speaker"]
+__all__ = ["NOT_ENTERED", "GatherOptions", "RequestOptions", "Speaker"]
 
 NOT_ENTERED: Final = "not connected yet: use `async with connect(...) as mesh`"
+
+# The enumeration's members are slower to write.
+_EVENT: Final = int(OpCode.EVENT)
 
 T = TypeVar("T")
 
 # Without a `timeout`: longer than people wait, so whoever needs less will notice and say so.
 _REQUEST_SECONDS: Final = 30.0
+
+
+class GatherOptions(TypedDict, total=False):
+    """What `gather` takes beside the event, its data and `returns`."""
+
+    group: str | None
+    timeout: float
+
+
+class RequestOptions(GatherOptions, total=False):
+    """What `request` takes beside the event, its data and `returns`."""
+
+    to: str | None
+    key: str | None
 
 
 class Speaker:
@@ -47,6 +61,7 @@ class Speaker:
         self._inbox = inbox
         self._ids = ids
         self._patience = patience
+        self._tracing = find_tracing()
 
     @property
     def _entered(self) -> Link:
@@ -100,10 +115,13 @@ class Speaker:
         intent = make_intent(group, to, pick, key)
         chosen = self._ids.make() if id is None else check_id(id)
         name = check_name("event", event)
-        envelope = Envelope(OpCode.EVENT, chosen, name, dump(data), intent)
+        envelope = Envelope(_EVENT, chosen, name, dump(data), intent)
         self._inbox.sent.add(chosen, name, intent)
         seconds = self._patience if patience is None else patience
-        await self._entered.send(encode(envelope), patience=seconds, id=chosen)
+        link = self._entered
+        span = None if self._tracing is None else self._tracing.begin_emit(envelope)
+        sending = link.send(encode(envelope), patience=seconds, id=chosen)
+        await (sending if span is None else span.around(sending))
         return chosen
 
     @overload
@@ -112,11 +130,8 @@ class Speaker:
         event: str,
         data: object = None,
         *,
-        group: str | None = None,
-        to: str | None = None,
-        key: str | None = None,
-        timeout: float = _REQUEST_SECONDS,
         returns: type[T],
+        **options: Unpack[RequestOptions],
     ) -> T: ...
     @overload
     async def request(
@@ -124,11 +139,8 @@ class Speaker:
         event: str,
         data: object = None,
         *,
-        group: str | None = None,
-        to: str | None = None,
-        key: str | None = None,
-        timeout: float = _REQUEST_SECONDS,
         returns: Any = None,
+        **options: Unpack[RequestOptions],
     ) -> Any: ...
     async def request(
         self,
@@ -181,27 +193,17 @@ class Speaker:
         intent = make_intent(group, to, None if group is None else "ONE", key)
         id = self._ids.make()
         name = check_name("event", event)
-        to_milliseconds(timeout)
-        await checkpoint_if_cancelled()
-        seconds = time_left(timeout)
-        envelope = Envelope(
-            OpCode.EVENT, id, name, dump(data), intent, timeout=to_milliseconds(seconds)
-        )
-        call = Call(name, describe(intent), id)
-        reply = await ask(
-            self._entered, self._inbox, encode(envelope), call, seconds, patience=self._patience
-        )
-        return read_reply(reply, call, returns)
+        milliseconds = to_milliseconds(timeout)
+        question = Envelope(_EVENT, id, name, dump(data), intent, timeout=milliseconds)
+        link = self._entered
+        span = None if self._tracing is None else self._tracing.begin_request(question)
+        asking = ask(link, self._inbox, question, timeout, patience=self._patience)
+        reply = await (asking if span is None else span.around(asking))
+        return read_reply(reply, question, returns)
 
     @overload
     def gather(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        group: str | None = None,
-        timeout: float = _REQUEST_SECONDS,
-        returns: type[T],
+        self, event: str, data: object = None, *, returns: type[T], **options: Unpack[GatherOptions]
     ) -> Replies[T]: ...
     @overload
     def gather(
@@ -209,9 +211,8 @@ class Speaker:
         event: str,
         data: object = None,
         *,
-        group: str | None = None,
-        timeout: float = _REQUEST_SECONDS,
         returns: Any = None,
+        **options: Unpack[GatherOptions],
     ) -> Replies[Any]: ...
     def gather(
         self,
@@ -255,7 +256,7 @@ class Speaker:
         to_milliseconds(timeout)
         intent = make_intent(group, None, None, None)
         name = check_name("event", event)
-        envelope = Envelope(OpCode.EVENT, self._ids.make(), name, dump(data), intent)
+        envelope = Envelope(_EVENT, self._ids.make(), name, dump(data), intent)
         return Replies(
             lambda: self._entered,
             self._inbox,
@@ -263,6 +264,7 @@ class Speaker:
             timeout=timeout,
             patience=self._patience,
             kind=returns,
+            tracing=self._tracing,
         )
 
     async def reply(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from types import TracebackType
 from typing import Self
 
 import attrs
@@ -60,14 +59,6 @@ class StatesFeed(Feed[StateChange]):
         self.begin(None)
         self._states.add(self)
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     async def __anext__(self) -> StateChange:
         if self._over:

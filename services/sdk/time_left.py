@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import anyio
+from services.sdk.event_loop import EventLoop
 
 __all__ = ["time_left"]
 
@@ -12,7 +12,7 @@ __all__ = ["time_left"]
 _LEAST_SECONDS: Final = 0.001
 
 
-def time_left(timeout: float) -> float:
+def time_left(timeout: float, loop: EventLoop) -> float:
     """Return the seconds that a request made now has: `timeout`, or less if the caller has less.
 
     What the caller has is the deadline of its cancel scopes, so nothing has to be handed on: inside
@@ -20,5 +20,5 @@ def time_left(timeout: float) -> float:
     scope that ends when its own request does. A task that a handler starts in a task group of its
     program's is outside of that scope, and so is what it shields.
     """
-    left = anyio.current_effective_deadline() - anyio.current_time()
+    left = loop.caller_deadline() - loop.now()
     return min(timeout, max(left, _LEAST_SECONDS))

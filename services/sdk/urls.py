@@ -1,4 +1,4 @@
-"""Where a broker is: `ws://`, `tcp://` and `unix://` URLs."""
+"""Where a broker is: `ws://`, `tcp://` and `unix://` URLs, and with TLS `wss://` and `tls://`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,36 @@ import attrs
 __all__ = ["Address", "Scheme", "parse_url"]
 
 _DEFAULT_PORT: Final = 8420
-_FORMS: Final = "ws://HOST:PORT, tcp://HOST:PORT or unix:///PATH"
+_FORMS: Final = "ws://HOST:PORT, wss://..., tcp://..., tls://... or unix:///PATH"
 
 
 class Scheme(Enum):
     """How a broker is reached. WebSocket and raw streams share one port of it."""
 
     WS = "ws"
+    WSS = "wss"
     TCP = "tcp"
+    TLS = "tls"
     UNIX = "unix"
+
+    @property
+    def websocket(self) -> bool:
+        """Whether frames are carried by WebSocket messages; if not, by lines."""
+        return self is Scheme.WS or self is Scheme.WSS
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the bytes go through TLS."""
+        return self is Scheme.WSS or self is Scheme.TLS
+
+
+_OTHERS: Final = {
+    Scheme.WS: Scheme.WSS,
+    Scheme.WSS: Scheme.WS,
+    Scheme.TCP: Scheme.TLS,
+    Scheme.TLS: Scheme.TCP,
+    Scheme.UNIX: Scheme.UNIX,
+}
 
 
 @attrs.frozen
@@ -44,12 +65,18 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+    @property
+    def other_url(self) -> str:
+        """The same without TLS where it has it, and with TLS where it has not; for advice."""
+        _, _, rest = self.url.partition("://")
+        return f"{_OTHERS[self.scheme].value}://{rest}"
+
 
 def parse_url(url: str) -> Address:
     """Take a broker's URL apart. Without a port, it is 8420.
 
     Raises:
-        ValueError: it is none of the three forms.
+        ValueError: it is none of these forms.
 
     Example:
         >>> parse_url("tcp://127.0.0.1:8420").port
@@ -69,8 +96,8 @@ def parse_url(url: str) -> Address:
         return Address(url, scheme, path=parts.path)
     if not parts.hostname or port == 0:
         raise ValueError(f"{url!r} is no address of a broker: write {_FORMS}")
-    if scheme is Scheme.TCP and parts.path.strip("/"):
-        raise ValueError(f"{url!r}: a TCP address ends with its port")
+    if not scheme.websocket and parts.path.strip("/"):
+        raise ValueError(f"{url!r}: the address of a raw stream ends with its port")
     path = parts.path or "/"
     if parts.query:
         path = f"{path}?{parts.query}"

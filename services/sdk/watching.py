@@ -10,7 +10,6 @@ new connection they are all handed a new list.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Self
 
 from msgspec import UNSET
@@ -36,14 +35,6 @@ class Watch(Feed[Change]):
     async def __aenter__(self) -> Self:
         await self._watches.enter(self)
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def leave(self) -> None:
         """Watch no more."""

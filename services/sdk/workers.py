@@ -35,7 +35,9 @@ class Workers(Generic[T]):
 
     Args:
         tasks: where the workers run.
-        work: what is done with an item; must not raise.
+        work: what is done with an item; must not raise. It may set the deadline of the cancel scope
+            that it is handed, and cancel it, until it ends. Several items get the same scope, one
+            after another: a scope for each would cost more than the work on a quick one.
         concurrency: how many items are worked on at a time.
         backlog: how many more may wait.
 
@@ -46,7 +48,7 @@ class Workers(Generic[T]):
     def __init__(
         self,
         tasks: TaskGroup,
-        work: Callable[[T], Awaitable[None]],
+        work: Callable[[T, anyio.CancelScope], Awaitable[None]],
         *,
         concurrency: int,
         backlog: int,
@@ -106,7 +108,7 @@ class Workers(Generic[T]):
 
     def _call(self) -> None:
         """Call one more worker, unless one is on its way or all are busy."""
-        if self._called or not self._backlog or self._busy >= self._concurrency:
+        if self._called or not self._has_work():
             return
         self._called = True
         if self._idle:
@@ -132,15 +134,24 @@ class Workers(Generic[T]):
                 self._scopes.discard(scope)
 
     async def _take_turn(self) -> None:
-        done = 0
-        while self._backlog and self._busy < self._concurrency:
+        while self._has_work():
+            with anyio.CancelScope() as scope:
+                await self._work_off(scope)
+            if self._backlog:
+                await checkpoint()
+
+    async def _work_off(self, scope: anyio.CancelScope) -> None:
+        """Work off items until there are no more, or one was cancelled, or it is time to pause."""
+        for _ in range(_FAIR_SHARE):
+            if scope.cancel_called or not self._has_work():
+                return
             item = self._backlog.popleft()
             self._busy += 1
             self._call()
             try:
-                await self._work(item)
+                await self._work(item, scope)
             finally:
                 self._busy -= 1
-            done += 1
-            if done % _FAIR_SHARE == 0:
-                await checkpoint()
+
+    def _has_work(self) -> bool:
+        return bool(self._backlog) and self._busy < self._concurrency

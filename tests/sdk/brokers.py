@@ -53,7 +53,8 @@ class Brokers:
 
     def connect(self, urls: str | Sequence[str] = "tcp://broker", **options: Any) -> Mesh:
         options.setdefault("reconnect", longest_pauses())
-        return connect(urls, group="web", token="t", dial=self.dial, **options)
+        options.setdefault("token", "t")
+        return connect(urls, group="web", dial=self.dial, **options)
 
     def __enter__(self) -> Brokers:
         return self

@@ -15,9 +15,10 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+import trustme
 
 import services.sdk
-from services.sdk import Mesh, Service, Snapshot, Up, connect
+from services.sdk import Mesh, Service, Snapshot, SyncMesh, Tls, Up, connect
 from tests.sdk.programs import ROOT, start
 
 TOKEN = "a-long-random-secret"
@@ -57,29 +58,54 @@ async def wait_for(mesh: Mesh, group: str) -> None:
                     return
 
 
+SETTINGS = """
+[[listeners]]
+address = "tcp://127.0.0.1:0"
+
+[[listeners]]
+address = "tls://127.0.0.1:0"
+certificate = "{directory}/broker.pem"
+key = "{directory}/broker-key.pem"
+"""
+
+
 @pytest.fixture
-def broker() -> Iterator[str]:
-    listen = ("--listen", "tcp://127.0.0.1:0")
-    with start("-m", "broker", "serve", *listen, SWITCHBOARD_TOKEN=TOKEN) as process:
+def broker(tmp_path: Path) -> Iterator[list[str]]:
+    """A broker; its addresses without TLS and with it. The authority stands in `ca.pem`."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate = authority.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "broker.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "broker-key.pem")
+    settings = tmp_path / "broker.toml"
+    settings.write_text(SETTINGS.format(directory=tmp_path))
+    config = ("--config", str(settings))
+    with start("-m", "broker", "serve", *config, SWITCHBOARD_TOKEN=TOKEN) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().removeprefix("listening on ").strip()
+        lines = [process.stdout.readline() for _ in range(2)]
+        yield [line.removeprefix("listening on ").strip() for line in lines]
         process.terminate()
 
 
 class Reader:
     """Somebody who does what the page says, from its first block to its last."""
 
-    def __init__(self, directory: Path, url: str, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, addresses: list[str], stack: ExitStack) -> None:
         self.directory = directory
-        self.port = url.rpartition(":")[2]
-        self.url = url
+        self.port, self.tls_port = (address.rpartition(":")[2] for address in addresses)
+        self.url = addresses[0]
         self.stack = stack
         self.names: dict[str, Any] = {"anyio": anyio, "print": lambda *_: None}
         self.names.update({name: getattr(services.sdk, name) for name in services.sdk.__all__})
 
     def save(self, block: Block) -> None:
         name, text = block.text.split("\n", 1)
-        (self.directory / name.removeprefix("# ")).write_text(text.replace("8420", self.port))
+        (self.directory / name.removeprefix("# ")).write_text(self.here(text))
+
+    def here(self, text: str) -> str:
+        """Put in what is otherwise in this run."""
+        ports = text.replace("8420", self.port).replace("8421", self.tls_port)
+        return ports.replace('"ca.pem"', f'"{self.directory}/ca.pem"')
 
     async def type(self, block: Block, mesh: Mesh) -> None:
         for command, output in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.MULTILINE):
@@ -99,7 +125,7 @@ class Reader:
                 assert done.stdout.decode() == output, f"line {block.line}"
 
     async def run(self, block: Block, mesh: Mesh) -> None:
-        source = "\n" * (block.line - 1) + block.text.replace("8420", self.port)
+        source = "\n" * (block.line - 1) + self.here(block.text)
         code = compile(source, "docs/sdk.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         self.names["mesh"] = mesh
         waited = eval(code, self.names)  # a coroutine only where something is awaited
@@ -120,7 +146,7 @@ class Reader:
                         raise AssertionError(f"line {block.line}: what is {other}?")
 
 
-def test_every_block_runs(broker: str, tmp_path: Path) -> None:
+def test_every_block_runs(broker: list[str], tmp_path: Path) -> None:
     with ExitStack() as stack:
         anyio.run(Reader(tmp_path, broker, stack).read, backend="trio")
 
@@ -131,8 +157,18 @@ def test_every_name_is_told() -> None:
 
 
 def test_every_member_of_a_mesh_is_told() -> None:
-    public = {name for name in dir(Mesh) if not name.startswith("_")} - {"inbox"}
+    public = {name for name in dir(Mesh) if not name.startswith("_")} - {"inbox", "link"}
     assert names_of("What a `Mesh` has:") == public
+
+
+def test_every_member_of_a_mesh_without_an_event_loop_is_told() -> None:
+    public = {name for name in dir(SyncMesh) if not name.startswith("_")}
+    assert names_of("What a `SyncMesh` has:") == public
+
+
+def test_every_attribute_of_tls_is_told() -> None:
+    told = names_of("| Attribute of `Tls`")
+    assert told == {field.name for field in attrs.fields(Tls)}
 
 
 def test_every_argument_is_told() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
 
-from tests.sdk.programs import start
+from tests.sdk.programs import ROOT, start
 
 
 def test_the_examples(broker: str) -> None:
@@ -67,3 +68,32 @@ def test_the_examples_say_when_there_is_no_broker(name: str) -> None:
         _, errors = program.communicate()
     assert program.returncode == 1
     assert "cannot connect to tcp://127.0.0.1:1" in errors.splitlines()[-1]
+
+
+def test_the_list_of_the_examples_is_whole() -> None:
+    directory = ROOT / "examples"
+    listed = re.findall(r"^\| \[(.+)\]\((.+)\) \|", (directory / "README.md").read_text(), re.M)
+    there = {
+        path.name + "/" * path.is_dir()
+        for path in directory.iterdir()
+        if not path.name.startswith(("__", ".", "README"))
+    }
+    assert {name for name, _ in listed} == {link for _, link in listed} == there
+
+
+def test_the_examples_without_settings_of_their_own() -> None:
+    """What the list says to type fits together, but for the port, which may be in use."""
+    environment = {"SWITCHBOARD_TOKEN": "a-long-random-secret"}
+    listen = ("--listen", "tcp://127.0.0.1:0")
+    with start("-m", "broker", "serve", *listen, **environment) as broker:
+        assert broker.stdout is not None
+        url = broker.stdout.readline().removeprefix("listening on ").strip()
+        program = (
+            "import os, runpy; del os.environ['SWITCHBOARD_TOKEN'];"
+            "runpy.run_module('examples.request', run_name='__main__')"
+        )
+        with start("-c", program, SWITCHBOARD_URL=url) as request:
+            output, errors = request.communicate()
+        assert (request.returncode, errors) == (0, "")
+        assert output.startswith("tea: reserved")
+        broker.terminate()

@@ -385,3 +385,40 @@ def test_the_time_of_a_request_counts_from_its_arrival() -> None:
                 assert anyio.current_time() - before == 2
 
     run_on_trio(run)
+
+
+def test_a_handler_that_fails_while_it_is_stopped_ends_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kitchen = Kitchen()
+
+    @kitchen.service.on("CLEAR")
+    async def clear() -> None:
+        async def wait() -> None:
+            await trio.sleep_forever()
+
+        async def fail() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("the plates")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            nursery.start_soon(fail)
+
+    replies: list[Frame] = []
+
+    async def run() -> None:
+        with ScriptedBroker() as scripted:
+            async with kitchen.service.serve("tcp://broker", token="t", dial=scripted.dial):
+                scripted.send(request("CLEAR", id="7"))
+                await anyio.wait_all_tasks_blocked()
+                scripted.send(cancel("7"))
+                await anyio.wait_all_tasks_blocked()
+                scripted.send(request("SERVE", "soup", id="8"))
+                replies.append(await scripted.receive_until(OpCode.REPLY))
+
+    run_on_trio(run)
+    assert [(answer.id, answer.data) for answer in replies] == [("8", "soup")]
+    assert "the handler of CLEAR failed" in caplog.text

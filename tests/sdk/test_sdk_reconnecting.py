@@ -507,3 +507,56 @@ async def test_it_can_be_told_to_end_with_its_connection() -> None:
             with pytest.raises(ConnectionLost):
                 await mesh.wait_closed()
             assert len(brokers.attempts) == 1
+
+
+# Tokens that are renewed.
+
+
+async def shown(broker: ScriptedBroker) -> object:
+    """The token that a broker was shown."""
+    identify = await broker.receive_until(OpCode.IDENTIFY)
+    assert isinstance(identify.data, dict)
+    return identify.data["token"]
+
+
+@on_trio
+async def test_a_function_is_asked_for_the_token_of_each_connection() -> None:
+    tokens = iter(["first", "second"])
+    first, second = ScriptedBroker(), ScriptedBroker()
+    with Brokers(first, second) as brokers:
+        async with brokers.connect(token=lambda: next(tokens)) as mesh:
+            first.send_bytes(last_word(Reason.UNAUTHORIZED))
+            await wait_for(mesh, State.CONNECTING)
+            await mesh.wait_connected()
+            assert [await shown(first), await shown(second)] == ["first", "second"]
+
+
+@on_trio
+async def test_an_expired_token_that_is_not_renewed_is_the_end() -> None:
+    first = ScriptedBroker()
+    with Brokers(first, ScriptedBroker()) as brokers:
+        async with brokers.connect() as mesh:
+            first.send_bytes(last_word(Reason.UNAUTHORIZED))
+            with pytest.raises(Disconnected, match="UNAUTHORIZED"):
+                await mesh.wait_closed()
+        assert len(brokers.attempts) == 1
+
+
+@on_trio
+async def test_where_there_is_no_token_the_attempt_has_failed() -> None:
+    def no_token() -> str:
+        raise FileNotFoundError("token.jwt")
+
+    with Brokers(ScriptedBroker()) as brokers:
+        with pytest.raises(CannotConnect, match=r"no token to identify with.*token\.jwt"):
+            async with brokers.connect(token=no_token):
+                raise AssertionError("entered")
+
+
+@on_trio
+async def test_without_a_token_none_is_shown() -> None:
+    broker = ScriptedBroker()
+    with Brokers(broker) as brokers:
+        async with brokers.connect(token=None):
+            identify = await broker.receive_until(OpCode.IDENTIFY)
+            assert identify.data == {"group": "web"}

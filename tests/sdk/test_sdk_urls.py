@@ -14,6 +14,8 @@ from services.sdk.urls import Address, Scheme, parse_url
         ("WS://Broker", (Scheme.WS, "broker", 8420, "/")),
         ("tcp://127.0.0.1:8420", (Scheme.TCP, "127.0.0.1", 8420, "/")),
         ("tcp://127.0.0.1/", (Scheme.TCP, "127.0.0.1", 8420, "/")),
+        ("wss://broker.example/mesh", (Scheme.WSS, "broker.example", 8420, "/mesh")),
+        ("tls://broker.example:443", (Scheme.TLS, "broker.example", 443, "/")),
         ("unix:///run/switchboard.sock", (Scheme.UNIX, "", 0, "/run/switchboard.sock")),
     ],
 )
@@ -30,6 +32,20 @@ def test_authority(url: str, authority: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("ws://broker:80/mesh", "wss://broker:80/mesh"),
+        ("wss://broker", "ws://broker"),
+        ("tcp://[::1]:9000", "tls://[::1]:9000"),
+        ("tls://broker", "tcp://broker"),
+    ],
+)
+def test_with_and_without_tls(url: str, other: str) -> None:
+    assert parse_url(url).other_url == other
+    assert parse_url(url).scheme.encrypted is not parse_url(other).scheme.encrypted
+
+
+@pytest.mark.parametrize(
     ("url", "problem"),
     [
         ("", "is no address"),
@@ -41,6 +57,7 @@ def test_authority(url: str, authority: str) -> None:
         ("tcp://broker:99999", "is no address"),
         ("tcp://[::1", "is no address"),
         ("tcp://broker/path", "ends with its port"),
+        ("tls://broker/path", "ends with its port"),
         ("unix://run/switchboard.sock", "absolute path"),
         ("unix:", "absolute path"),
         ("ws://token@broker", "use token="),

@@ -13,7 +13,10 @@ from tests.sdk.loops import on_both_loops, on_trio
 
 @asynccontextmanager
 async def workers(
-    work: Callable[[int], Awaitable[None]], *, concurrency: int = 2, backlog: int = 100
+    work: Callable[[int, anyio.CancelScope], Awaitable[None]],
+    *,
+    concurrency: int = 2,
+    backlog: int = 100,
 ) -> AsyncIterator[Workers[int]]:
     async with BackgroundTasks() as tasks:
         pool = Workers(tasks, work, concurrency=concurrency, backlog=backlog)
@@ -34,7 +37,7 @@ class Gate:
         self.cancelled: list[int] = []
         self.most = 0
 
-    async def work(self, item: int) -> None:
+    async def work(self, item: int, scope: anyio.CancelScope) -> None:
         self.begun.append(item)
         self.most = max(self.most, len(self.begun) - len(self.ended))
         try:
@@ -78,7 +81,7 @@ async def test_quick_work_needs_few_tasks() -> None:
     names: set[int] = set()
     done: list[int] = []
 
-    async def work(item: int) -> None:
+    async def work(item: int, _scope: anyio.CancelScope) -> None:
         names.add(anyio.get_current_task().id)
         done.append(item)
 
@@ -96,7 +99,7 @@ async def test_quick_work_lets_other_tasks_have_their_turn() -> None:
     done: list[int] = []
     turns = 0
 
-    async def work(item: int) -> None:
+    async def work(item: int, _scope: anyio.CancelScope) -> None:
         done.append(item)
 
     async with workers(work, backlog=1000) as pool:
@@ -113,12 +116,12 @@ async def test_a_worker_that_is_called_in_a_pause_does_not_exceed_the_bound() ->
     gate = Gate()
     quick = 0
 
-    async def work(item: int) -> None:
+    async def work(item: int, _scope: anyio.CancelScope) -> None:
         nonlocal quick
         if item < 64:
             quick += 1
         else:
-            await gate.work(item)
+            await gate.work(item, _scope)
 
     async with workers(work, concurrency=1) as pool:
         for item in range(66):
@@ -136,7 +139,7 @@ async def test_a_worker_that_is_called_in_a_pause_does_not_exceed_the_bound() ->
 async def test_idle_workers_are_used_again() -> None:
     names: set[int] = set()
 
-    async def work(item: int) -> None:
+    async def work(item: int, _scope: anyio.CancelScope) -> None:
         names.add(anyio.get_current_task().id)
 
     async with workers(work) as pool:
@@ -182,7 +185,7 @@ async def test_draining_cancels_what_does_not_end() -> None:
 async def test_draining_at_once_after_submitting() -> None:
     done: list[int] = []
 
-    async def work(item: int) -> None:
+    async def work(item: int, _scope: anyio.CancelScope) -> None:
         done.append(item)
 
     async with workers(work) as pool:
@@ -202,3 +205,57 @@ async def test_cancellation_from_outside_waits_for_the_drain() -> None:
             gate.open.set()
             await anyio.sleep_forever()
     assert (gate.ended, gate.cancelled) == ([0], [])
+
+
+@on_both_loops
+async def test_quick_work_shares_a_scope() -> None:
+    scopes: set[int] = set()
+    kept: list[anyio.CancelScope] = []
+
+    async def work(_item: int, scope: anyio.CancelScope) -> None:
+        kept.append(scope)
+        scopes.add(id(scope))
+
+    async with workers(work) as pool:
+        for item in range(20):
+            pool.submit(item)
+        await anyio.wait_all_tasks_blocked()
+        assert len(kept) == 20
+        assert len(scopes) == 1
+
+
+@on_both_loops
+async def test_an_item_that_is_cancelled_does_not_take_the_next_with_it() -> None:
+    done: list[int] = []
+
+    async def work(item: int, scope: anyio.CancelScope) -> None:
+        if item % 2:
+            scope.cancel()
+        # One of the cancelled is done before it notices.
+        if item != 3:
+            await checkpoint()
+        done.append(item)
+
+    async with workers(work, concurrency=1) as pool:
+        for item in range(6):
+            pool.submit(item)
+        await anyio.wait_all_tasks_blocked()
+        assert done == [0, 2, 3, 4]
+        assert pool.busy == 0
+
+
+@on_trio
+async def test_the_deadline_of_an_item_is_over_with_it() -> None:
+    names: list[int] = []
+
+    async def work(_item: int, scope: anyio.CancelScope) -> None:
+        names.append(anyio.get_current_task().id)
+        scope.deadline = anyio.current_time() + 1
+
+    async with workers(work) as pool:
+        pool.submit(0)
+        await anyio.sleep(10)
+        # The worker, which waited beyond that, is still there.
+        pool.submit(1)
+        await anyio.wait_all_tasks_blocked()
+        assert names == [names[0]] * 2

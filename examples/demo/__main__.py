@@ -19,9 +19,9 @@ from typing import Any
 import anyio
 
 from broker.protocol.codec import encode_frame
-from examples.children import Child, ChildEndedError, start
-from examples.display import Display
-from examples.requests import (
+from examples.demo.children import Child, ChildEndedError, start
+from examples.demo.display import Display
+from examples.demo.requests import (
     DemoError,
     Progress,
     Scene,
@@ -60,7 +60,7 @@ async def play(display: Display, progress: Progress) -> None:
         for (shard, info), url in zip(_SHARDS.items(), (websocket, tcp), strict=True):
             values = [url, shard, str(info["channels"]), str(info["users"])]
             members[shard] = await stack.enter_async_context(
-                start(f"damon {shard}", "examples.damon", *values, token=token)
+                start(f"damon {shard}", "examples.demo.damon", *values, token=token)
             )
         for member, over in zip(members.values(), ("WebSocket", "TCP"), strict=True):
             progress.expect(f"the word of {member.name} that it is ready")

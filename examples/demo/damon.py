@@ -5,7 +5,7 @@ are both EVENTs under one id; the response goes DIRECT to the connection that th
 `requester`. COUNT and REINDEX are requests as Switchboard has them: what the handler returns is the
 reply. What it receives it prints, a JSON object a line.
 
-`python -m examples.damon URL SHARD CHANNELS USERS`, with SWITCHBOARD_TOKEN set.
+`python -m examples.demo.damon URL SHARD CHANNELS USERS`, with SWITCHBOARD_TOKEN set.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 import attrs
 
-from examples.children import Child
-from examples.display import Display
+from examples.demo.children import Child
+from examples.demo.display import Display
 from services.sdk import Mesh, MeshError, PeerGone
 
 # For requests that are answered, or whose callee dies: so long that an end by time would show.
