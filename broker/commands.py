@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import shlex
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -24,17 +25,18 @@ import structlog
 import trio
 
 import broker
+from broker.core.access_settings import PermissionSettings, TokenSettings
 from broker.core.authentication import hash_token
-from broker.core.settings import DEFAULT_PORT, ListenerSettings, Settings, TokenSettings
-from broker.logs import LEVELS, configure_logs
-from broker.server import ListenError, Server
-from broker.settings_loader import (
-    TOKEN_VARIABLE,
-    SettingsError,
-    effective_toml,
-    load_settings,
-    token_table,
-)
+from broker.core.settings import DEFAULT_PORT, ListenerSettings, Settings
+from broker.exposure import exposures
+from broker.logs import FORMATS, LEVELS, configure_logs
+from broker.server import ActivationError, ListenError
+from broker.service_manager import ServiceManager
+from broker.serving import run_until_signal, warn_of_certificates
+from broker.settings_loader import TOKEN_VARIABLE, SettingsError, load_settings
+from broker.settings_toml import effective_toml, token_table
+from broker.transport.activation import take_inherited_sockets
+from broker.transport.tls_context import TlsSettingsError, certificate_warnings, load_contexts
 
 try:
     import resource
@@ -52,8 +54,6 @@ _TOKEN_BYTES: Final = 32
 # A wildcard is an address to listen on, none to connect to.
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - shown, not bound
 
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
 
 def examples(*lines: str) -> str:
     """An epilog for a command's help."""
@@ -68,7 +68,7 @@ def examples(*lines: str) -> str:
     epilog=examples(
         "switchboard serve",
         "switchboard serve --config /etc/switchboard/broker.toml",
-        "switchboard serve --listen tcp://0.0.0.0:8420 --listen unix:///run/switchboard.sock",
+        "switchboard serve --listen tcp://127.0.0.1:9000 --listen unix:///run/switchboard.sock",
         "SWITCHBOARD_TOKEN=… switchboard serve --listen tcp://127.0.0.1:0",
     )
 )
@@ -92,13 +92,30 @@ def examples(*lines: str) -> str:
     ),
 )
 @click.option(
+    "--insecure",
+    is_flag=True,
+    help=(
+        "Listen on addresses that other machines can reach without TLS, or with a token that is "
+        "made up or well known."
+    ),
+)
+@click.option(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     default="info",
     show_default=True,
     help="What is logged to stderr.",
 )
-def serve(config: Path | None, listen: tuple[str, ...], log_level: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS, case_sensitive=False),
+    default="auto",
+    show_default=True,
+    help="Lines for people, or a JSON object each; auto: the former on a terminal.",
+)
+def serve(
+    config: Path | None, listen: tuple[str, ...], insecure: bool, log_level: str, log_format: str
+) -> None:
     """Run the broker, on 127.0.0.1 unless told otherwise.
 
     One port takes WebSocket and bare TCP alike. When it is ready, stdout has one line per listener:
@@ -106,14 +123,22 @@ def serve(config: Path | None, listen: tuple[str, ...], log_level: str) -> None:
     SWITCHBOARD_TOKEN in the environment, or, with neither, one that is made up and printed once.
 
     SIGTERM or Ctrl-C: takes leave of the connections, then exits with 0. A second signal ends it at
-    once, with 128 + the signal's number.
+    once, with 128 + the signal's number. SIGHUP: reads the configuration again; one that is wrong
+    is refused whole.
     """
-    configure_logs(log_level, sys.stderr)
-    settings = _load(config, listen)
-    generated = None if settings.tokens else _new_token()
-    if generated is not None:
-        accepted = TokenSettings(sha256=hash_token(generated), name="generated")
-        settings = attrs.evolve(settings, tokens=(accepted,))
+    configure_logs(log_level, sys.stderr, log_format)
+    try:
+        settings = load_settings(config, os.environ, listen=listen)
+        generated = None if _has_credentials(settings) else _new_token()
+        settings = _ready_to_serve(settings, generated, insecure=insecure)
+    except SettingsError as error:
+        _fail_with(config, error)
+
+    def load() -> Settings:
+        """Read the settings again. A token that was made up is good while there is no other."""
+        again = load_settings(config, os.environ, listen=listen)
+        return _ready_to_serve(again, generated, insecure=insecure)
+
     _raise_file_limit()
 
     def announce(addresses: list[str]) -> None:
@@ -122,59 +147,43 @@ def serve(config: Path | None, listen: tuple[str, ...], log_level: str) -> None:
         if generated is not None:
             click.echo("\n".join(_welcome(generated, addresses[0])), err=True)
         _check_file_limit(settings.limits.connections)
+        warn_of_certificates(settings)
 
     try:
-        ended_by = trio.run(_serve, settings, announce)
+        reload = None if config is None else load
+        inherited = take_inherited_sockets(os.environ, os.getpid())
+        manager = ServiceManager(os.environ, os.getpid())
+        ended_by = trio.run(run_until_signal, settings, announce, reload, inherited, manager)
+    except ActivationError as error:
+        _fail(str(error))
     except ListenError as error:
         _fail(f"{error}; {listen_hint(error)}")
+    except TlsSettingsError as error:
+        _fail_with(config, error)
     if ended_by is not None:
         sys.exit(128 + ended_by)
 
 
-async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> int | None:
-    """Run the server to its end.
+def _has_credentials(settings: Settings) -> bool:
+    """Whether anybody could be let in."""
+    return bool(settings.tokens or settings.certificates or settings.jwt)
 
-    Returns:
-        The signal that ended it at once; None when it ended in good order.
+
+def _ready_to_serve(settings: Settings, generated: str | None, *, insecure: bool) -> Settings:
+    """Let in the token that was made up, where there is nothing else; refuse what is not safe.
+
+    Raises:
+        SettingsError: strangers could get in, and nobody said that this is meant.
     """
-    server = Server(settings)
-    ready = False
-    ended_by: int | None = None
-    failure: ListenError | None = None
-
-    async def watch_signals() -> None:
-        nonlocal ended_by
-        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
-            async for _first in signals:
-                if not ready:
-                    nursery.cancel_scope.cancel()
-                server.drain()
-                break
-            async for second in signals:
-                ended_by = second
-                break
-        # With the receiver closed, a third signal meets the system's own handler.
-        server.stop()
-        nursery.cancel_scope.cancel()
-
-    async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await server.run(task_status=task_status)
-        nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_signals)
-        try:
-            await nursery.start(run)
-        except ListenError as error:
-            # Raised below, outside the nursery, which would wrap it in a group.
-            failure = error
-            nursery.cancel_scope.cancel()
-        else:
-            ready = True
-            announce(server.addresses)
-    if failure is not None:
-        raise failure
-    return ended_by
+    made_up = generated is not None and not _has_credentials(settings)
+    if generated is not None and made_up:
+        accepted = TokenSettings(sha256=hash_token(generated), name="generated")
+        settings = attrs.evolve(settings, tokens=(accepted,))
+    token = os.environ.get(TOKEN_VARIABLE)
+    problems = [] if insecure else exposures(settings, environment_token=token, made_up=made_up)
+    if problems:
+        raise SettingsError(tuple(problems))
+    return settings
 
 
 def _print_line(line: str) -> None:
@@ -188,17 +197,22 @@ def _print_line(line: str) -> None:
 
 def _welcome(token: str, address: str) -> Iterator[str]:
     """What somebody who tries the broker out wants to know first."""
-    listener = ListenerSettings(address)
-    if listener.tcp_address is None:
-        target = f"-U {shlex.quote(str(listener.unix_path))}"
+    where = _where(address)
+    if isinstance(where, Path):
+        talk = f"nc -U {shlex.quote(str(where))}"
     else:
-        host, port = listener.tcp_address
-        target = f"{_REACHABLE.get(host, host)} {port}"
+        host, port = where
+        host = _REACHABLE.get(host, host)
+        tls = address.startswith("tls://")
+        bracketed = f"[{host}]" if ":" in host else host
+        talk = (
+            f"openssl s_client -quiet -connect {bracketed}:{port}" if tls else f"nc {host} {port}"
+        )
     identify = f'{{"op":1,"data":{{"token":"{token}","group":"demo"}}}}'
     yield "No token is configured, so here is one. It is shown this once and ends with the broker:"
     yield f"  {token}"
     yield "Talk to the broker by hand:"
-    yield f"  (echo '{identify}'; cat) | nc {target}"
+    yield f"  (echo '{identify}'; cat) | {talk}"
     yield f"For a token that lasts: switchboard token new, or set {TOKEN_VARIABLE}."
 
 
@@ -242,11 +256,21 @@ def check_config(file: Path) -> None:
     Exits with 0 when it is fine, with 1 when it is not. Tokens are shown by name and groups, never
     by their hash.
     """
-    settings = _load(file)
+    try:
+        settings = load_settings(file, os.environ)
+        load_contexts(settings.listeners)
+    except (SettingsError, TlsSettingsError) as error:
+        _fail_with(file, error)
     click.echo(f"# {file} is fine. The settings that come of it:\n")
     click.echo(effective_toml(settings))
-    if not settings.tokens:
+    made_up = not _has_credentials(settings)
+    if made_up:
         click.echo(f"\n# No token: serve takes {TOKEN_VARIABLE}, or makes one up.")
+    token = os.environ.get(TOKEN_VARIABLE)
+    for problem in exposures(settings, environment_token=token, made_up=made_up):
+        click.echo(f"Warning: serve will refuse this: {problem}", err=True)
+    for warning in certificate_warnings(settings.listeners, datetime.now(UTC)):
+        click.echo(f"Warning: {warning}", err=True)
 
 
 # -- token -----------------------------------------------------------------------------------------
@@ -266,27 +290,41 @@ def token() -> None:
     epilog=examples(
         "switchboard token new",
         "switchboard token new --name billing --group billing --group invoices",
+        "switchboard token new --name dashboard --stats",
+        "switchboard token new --name billing 2>> broker.toml > billing.token",
+        "switchboard token new --json | jq -r .token",
     ),
 )
 @click.option("--name", default="", help="What logs call the holder.")
 @click.option(
     "--group", "groups", multiple=True, help="A group that the holder may join; without, any."
 )
-def new_token(name: str, groups: tuple[str, ...]) -> None:
+@click.option("--stats", is_flag=True, help="Let the holder read the broker's STATS.")
+@click.option("--json", "as_json", is_flag=True, help="Write all of it to stdout, as JSON.")
+def new_token(name: str, groups: tuple[str, ...], stats: bool, as_json: bool) -> None:
     """Make a token, shown this once, and the lines for the configuration that let it in.
 
-    The configuration holds a hash alone, so the token can't be had from it.
+    The token goes to stdout, the lines to stderr; both can be redirected. The configuration holds a
+    hash alone, so the token can't be had from it. A running broker reads it again at SIGHUP.
     """
     made = _new_token()
     try:
-        settings = TokenSettings(sha256=hash_token(made), name=name, groups=groups)
+        settings = TokenSettings(
+            sha256=hash_token(made),
+            name=name,
+            groups=groups,
+            permissions=PermissionSettings(stats=stats),
+        )
         table = token_table(settings)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    click.echo("The token, shown this once:", err=True)
+    if as_json:
+        click.echo(json.dumps({"token": made, "sha256": settings.sha256, "toml": table}))
+        return
+    click.echo("# The token, shown this once:", err=True)
     click.echo(made)
-    click.echo("\nFor the configuration:", err=True)
-    click.echo(table)
+    click.echo("\n# For the configuration:", err=True)
+    click.echo(table, err=True)
 
 
 def _new_token() -> str:
@@ -296,11 +334,8 @@ def _new_token() -> str:
 # -- what went wrong -------------------------------------------------------------------------------
 
 
-def _load(config: Path | None, listen: tuple[str, ...] = ()) -> Settings:
-    try:
-        return load_settings(config, os.environ, listen=listen)
-    except SettingsError as error:
-        _fail(*(_with_file(config, problem) for problem in error.problems))
+def _fail_with(config: Path | None, error: SettingsError | TlsSettingsError) -> NoReturn:
+    _fail(*(_with_file(config, problem) for problem in error.problems))
 
 
 def _with_file(config: Path | None, problem: str) -> str:
@@ -308,13 +343,20 @@ def _with_file(config: Path | None, problem: str) -> str:
     return problem if elsewhere else f"{config}: {problem}"
 
 
+def _where(address: str) -> Path | tuple[str, int]:
+    """The path of a Unix socket, or host and port."""
+    # How TLS is spoken there does not matter here.
+    listener = ListenerSettings(address.replace("tls://", "tcp://", 1))
+    return listener.tcp_address or Path(str(listener.unix_path))
+
+
 def listen_hint(error: ListenError) -> str:
     """What to do about an address that can't be had."""
     cause = error.cause
     code = cause.errno
-    listener = ListenerSettings(error.address)
-    if listener.tcp_address is None:
-        path = Path(str(listener.unix_path))
+    where = _where(error.address)
+    if isinstance(where, Path):
+        path = where
         return {
             errno.EADDRINUSE: f"stop what listens there, or remove {path} if that is another file",
             errno.EACCES: f"make {path.parent} writable for this user, or choose another path",
@@ -323,7 +365,7 @@ def listen_hint(error: ListenError) -> str:
             errno.ENOTDIR: f"{path.parent} is no directory: choose another path",
             errno.EEXIST: f"remove {path}, which is no socket, or choose another path",
         }.get(code or 0, "choose another path with --listen unix:///PATH")
-    host, port = listener.tcp_address
+    host, port = where
     if isinstance(cause, socket.gaierror):
         return f"check the name {host}, or write an IP address"
     return {

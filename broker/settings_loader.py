@@ -6,43 +6,33 @@ Every problem is one line that begins with the place, such as `limits.message_by
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, Final, TypeAlias, get_args, get_origin
 
 import attrs
-from cattrs import BaseConverter, Converter, ForbiddenExtraKeysError
-from cattrs.errors import (
-    AttributeValidationNote,
-    ClassValidationError,
-    IterableValidationNote,
-)
+from cattrs import BaseConverter, Converter
+from cattrs.errors import ClassValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
+from broker.core.access_settings import FROM_FILE, TokenSettings
 from broker.core.authentication import hash_token
-from broker.core.settings import ListenerSettings, Settings, TokenSettings
+from broker.core.jwt_tokens import JwtVerifier
+from broker.core.settings import ListenerSettings, Settings
 from broker.protocol.errors import SwitchboardError
+from broker.settings_problems import Problem, duplicates, lines_of, problems_in, repeated
 
-__all__ = [
-    "TOKEN_VARIABLE",
-    "SettingsError",
-    "effective_toml",
-    "load_settings",
-    "token_table",
-]
+__all__ = ["TOKEN_VARIABLE", "SettingsError", "load_settings"]
 
 TOKEN_VARIABLE: Final = "SWITCHBOARD_TOKEN"  # noqa: S105 - the variable's name, not a token
 
-Place: TypeAlias = tuple[str | int, ...]
-Problem: TypeAlias = tuple[Place, str]
-StructureHook: TypeAlias = Callable[[object, object], object]
+# The settings that are paths of files.
+_PATHS: Final = ("certificate", "key", "client_ca", "key_file", "jwks_file")
 
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+StructureHook: TypeAlias = Callable[[object, object], object]
 
 # What TOML 1.0 promises to hold; tomllib itself has no bound.
 _INTEGER_BOUND: Final = 2**63
@@ -89,20 +79,24 @@ def load_settings(
         SettingsError: with every problem found.
     """
     document = {} if path is None else _read_toml(path)
-    found = list(_duplicates(document))
+    found = list(duplicates(document))
     settings = Settings()
     try:
         settings = _CONVERTER.structure(document, Settings)
     except ClassValidationError as error:
-        found += _walk(error, ())
-    problems = _lines(document, found)
+        found += problems_in(error, ())
+    else:
+        settings = _with_paths(settings, Path() if path is None else path.parent)
+        settings, problem = _with_keys(settings)
+        found += problem
+    problems = lines_of(document, found)
 
     if listen:
         try:
             settings = attrs.evolve(settings, listeners=tuple(map(ListenerSettings, listen)))
         except ValueError as error:
             problems.append(f"--listen: {error}")
-        problems += [f"--listen: {address} is given twice" for address in _repeated(listen)]
+        problems += [f"--listen: {address} is given twice" for address in repeated(listen)]
 
     token = environ.get(TOKEN_VARIABLE)
     if token:
@@ -119,16 +113,37 @@ def load_settings(
     return settings
 
 
-def effective_toml(settings: Settings) -> str:
-    """The settings as TOML for people to read, with defaults marked and secrets left out."""
-    return "\n".join(_table_lines(settings, "")).strip()
+# -- the files that are named ----------------------------------------------------------------------
 
 
-def token_table(token: TokenSettings) -> str:
-    """The lines of a configuration that let a token in."""
-    table = {"name": token.name, "sha256": token.sha256, "groups": token.groups}
-    lines = (f"{key} = {_toml(value)}" for key, value in table.items() if value)
-    return "\n".join(("[[tokens]]", *lines))
+def _with_paths(settings: Settings, folder: Path) -> Settings:
+    """Paths are meant as seen from the folder of the configuration, wherever `serve` runs."""
+
+    def resolve(table: Any) -> Any:  # noqa: ANN401 - any settings that name files
+        named = {name: getattr(table, name, None) for name in _PATHS}
+        return attrs.evolve(table, **{n: str(folder / path) for n, path in named.items() if path})
+
+    listeners = tuple(map(resolve, settings.listeners))
+    jwt = None if settings.jwt is None else resolve(settings.jwt)
+    return attrs.evolve(settings, listeners=listeners, jwt=jwt)
+
+
+def _with_keys(settings: Settings) -> tuple[Settings, list[Problem]]:
+    """Read the keys that JWTs are verified by."""
+    jwt = settings.jwt
+    if jwt is None:
+        return settings, []
+    name = "key_file" if jwt.jwks_file is None else "jwks_file"
+    path = Path(str(getattr(jwt, name)))
+    try:
+        jwt = attrs.evolve(jwt, keys=path.read_bytes())
+        JwtVerifier(jwt)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        return settings, [(("jwt", name), f"{str(path)!r} can't be read: {why}")]
+    except ValueError as error:
+        return settings, [(("jwt", name), f"{str(path)!r} {error}")]
+    return attrs.evolve(settings, jwt=jwt), []
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -212,7 +227,9 @@ def _toml_name(value: object) -> str:
 def _table_hook(kind: type, converter: BaseConverter) -> StructureHook:
     attrs.resolve_types(kind)
     hooks: dict[str, Any] = {
-        field.name: override(struct_hook=_field_hook(field, converter))
+        field.name: override(omit=True)
+        if FROM_FILE in field.metadata
+        else override(struct_hook=_field_hook(field, converter))
         for field in attrs.fields(kind)
     }
     structure_table: Callable[..., object] = make_dict_structure_fn(
@@ -257,152 +274,3 @@ def _make_converter() -> Converter:
 
 
 _CONVERTER: Final = _make_converter()
-
-
-# -- problems --------------------------------------------------------------------------------------
-
-
-def _walk(error: BaseException, place: Place) -> Iterator[Problem]:
-    """The leaves of cattrs' tree of errors."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _walk(inner, (*place, *_step(inner)))
-    elif isinstance(error, ForbiddenExtraKeysError):
-        for key in error.extra_fields:
-            yield (*place, key), _unknown_key(key, error.cl)
-    elif isinstance(error, KeyError):
-        yield place, "is missing"
-    else:
-        yield place, _without_python(error)
-
-
-def _step(error: BaseException) -> Place:
-    """What cattrs noted on an error: the field or the index it is about."""
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, AttributeValidationNote):
-            return (note.name,)
-        if isinstance(note, IterableValidationNote):
-            return (note.index,)
-    return ()
-
-
-def _without_python(error: BaseException) -> str:
-    """What a validator says, without the attribute's name (the place has it) and with the value."""
-    text = str(error.args[0]) if error.args else str(error)
-    if found := re.fullmatch(r"'\w+' must be ([<>]=?) (\S+): (.+)", text, re.DOTALL):
-        return f"must be {found[1]} {found[2]} (is {found[3]})"
-    if found := re.fullmatch(r"Length of '\w+' must be >= (\d+): (\d+)", text):
-        return f"must have at least {found[1]} (has {found[2]})"
-    return re.sub(r"^'\w+' (?=must )", "", text)
-
-
-def _unknown_key(key: str, table: type) -> str:
-    here = [field.name for field in attrs.fields(table)]
-    if close := difflib.get_close_matches(key, here, n=1):
-        return f"unknown key; did you mean {close[0]}?"
-    elsewhere = [place for place, name in _known_keys(Settings, "") if name == key]
-    if elsewhere:
-        return f"unknown key here; did you mean {elsewhere[0]}?"
-    return f"unknown key; known here: {', '.join(here)}"
-
-
-def _known_keys(table: type, prefix: str) -> Iterator[tuple[str, str]]:
-    attrs.resolve_types(table)
-    for field in attrs.fields(table):
-        yield f"{prefix}{field.name}", field.name
-        inner, suffix = field.type, "."
-        if get_origin(inner) is tuple:
-            inner, suffix = get_args(inner)[0], "[]."
-        if isinstance(inner, type) and attrs.has(inner):
-            yield from _known_keys(inner, f"{prefix}{field.name}{suffix}")
-
-
-def _duplicates(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is right by itself and wrong twice.
-
-    Looked for in the document, not in the settings, so that it is told beside other problems.
-    """
-    for table, key, what in (
-        ("tokens", "sha256", "the same token as"),
-        ("listeners", "address", "the same address as"),
-    ):
-        first: dict[str, int] = {}
-        entries = document.get(table)
-        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-            value = entry.get(key) if isinstance(entry, dict) else None
-            if not isinstance(value, str) or _is_any_port(value):
-                continue
-            if value in first:
-                yield (table, index, key), f"{what} {table}[{first[value]}]"
-            else:
-                first[value] = index
-
-
-def _repeated(addresses: Sequence[str]) -> list[str]:
-    fixed = [address for address in addresses if not _is_any_port(address)]
-    return sorted({address for address in fixed if fixed.count(address) > 1})
-
-
-def _is_any_port(address: str) -> bool:
-    return address.startswith("tcp://") and address.endswith(":0")
-
-
-def _lines(document: Mapping[str, Any], problems: Iterable[Problem]) -> list[str]:
-    ordered = sorted(problems, key=lambda problem: _position(document, problem[0]))
-    return [f"{_shown(place)}: {text}" if place else text for place, text in ordered]
-
-
-def _position(document: object, place: Place) -> tuple[int, ...]:
-    """Where a place stands in the file: tables keep the order in which they were written."""
-    position: list[int] = []
-    for step in place:
-        if isinstance(document, dict):
-            keys = list(document)
-            position.append(keys.index(str(step)) if step in document else len(keys))
-            document = document.get(str(step))
-        elif isinstance(document, list) and isinstance(step, int):
-            position.append(step)
-            document = document[step]
-    return tuple(position)
-
-
-def _shown(place: Place) -> str:
-    shown = ""
-    for step in place:
-        if isinstance(step, int):
-            shown += f"[{step}]"
-        else:
-            key = step if _BARE_KEY.fullmatch(step) else _toml(step)
-            shown += f".{key}" if shown else key
-    return shown
-
-
-# -- showing ---------------------------------------------------------------------------------------
-
-
-def _table_lines(table: attrs.AttrsInstance, place: str) -> Iterator[str]:
-    """One table: its own values first, then the tables in it, as TOML wants it."""
-    inner: list[tuple[str, attrs.AttrsInstance]] = []
-    for field in attrs.fields(type(table)):
-        value = getattr(table, field.name)
-        name = f"{place}.{field.name}" if place else field.name
-        if attrs.has(type(value)):
-            inner.append((f"[{name}]", value))
-        elif isinstance(value, tuple) and value and attrs.has(type(value[0])):
-            inner += [(f"[[{name}]]", entry) for entry in value]
-        elif not field.repr:
-            yield f"# {field.name} is not shown"
-        elif value is None:
-            yield f"# {field.name} is not set"
-        else:
-            mark = "  # default" if value == field.default else ""
-            yield f"{field.name} = {_toml(value)}{mark}"
-    for heading, entry in inner:
-        yield from ("", heading, *_table_lines(entry, heading.strip("[]")))
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"[{', '.join(map(_toml, value))}]"
-    # JSON's strings are TOML's too, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")

@@ -25,7 +25,11 @@ from click.testing import CliRunner
 import broker
 import broker.commands
 import services.cli.main
+from broker import exposure
 from broker.commands import listen_hint
+from broker.core.access_settings import TokenSettings
+from broker.core.settings import ListenerSettings, Settings
+from broker.exposure import exposures
 from broker.server import ListenError
 from broker.settings_loader import load_settings
 
@@ -239,7 +243,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals,
 
 def failure(*arguments: str, environ: Mapping[str, str] | None = None) -> str:
     with serving(*arguments, environ=environ) as process:
-        output, errors = process.popen.communicate()
+        # It ends by itself; the bound is for when it starts to serve instead.
+        output, errors = process.popen.communicate(timeout=30)
         assert process.popen.returncode == 1
     assert output == ""
     assert errors.count("\n") == 1, errors
@@ -278,7 +283,7 @@ def test_a_path_in_use(tmp_path: Path) -> None:
 def test_an_address_that_is_none() -> None:
     assert failure("--listen", "8420") == (
         "Error: --listen: '8420' is no address: "
-        "write tcp://127.0.0.1:8420 or unix:///run/switchboard.sock\n"
+        "write tcp://127.0.0.1:8420, tls://0.0.0.0:8420 or unix:///run/switchboard.sock\n"
     )
 
 
@@ -305,6 +310,11 @@ def test_a_configuration_that_is_missing() -> None:
             "tcp://[::1]:8420",
             OSError(errno.EAFNOSUPPORT, ""),
             "this machine has no IPv6: try 127.0.0.1 or 0.0.0.0",
+        ),
+        (
+            "tls://10.9.8.7:8420",
+            OSError(errno.EADDRNOTAVAIL, ""),
+            "no interface of this machine has it: try 127.0.0.1 or 0.0.0.0",
         ),
         (
             "tcp://nowhere:8420",
@@ -339,6 +349,142 @@ def test_every_failure_has_a_next_step(address: str, cause: OSError, hint: str) 
     error.__cause__ = cause
 
     assert listen_hint(error) == hint
+
+
+# -- serve: where strangers could get in -----------------------------------------------------------
+
+GOOD_TOKEN = "swb_" + 43 * "x"
+
+
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:0", "tcp://[::]:0"])
+def test_an_address_that_others_can_reach_takes_tls(address: str) -> None:
+    said = failure("--listen", address, environ={"SWITCHBOARD_TOKEN": GOOD_TOKEN})
+
+    assert said == (
+        f"Error: {address} can be reached from other machines, and has no TLS: "
+        "use tls:// with certificate and key, or a proxy in front of tcp://127.0.0.1; "
+        "or say --insecure, if nothing but a trusted network can reach it\n"
+    )
+
+
+def test_who_says_insecure_has_it_so() -> None:
+    arguments = ("--listen", "tcp://0.0.0.0:0", "--insecure")
+    with serving(*arguments, environ={"SWITCHBOARD_TOKEN": "secret"}) as process:
+        address = process.address()
+        assert address.startswith("tcp://0.0.0.0:")
+        with connect(address) as connection:
+            assert identify(connection, "secret")["op"] == 1
+
+
+def test_check_config_says_that_serve_will_refuse_it(tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text('[[listeners]]\naddress = "tcp://0.0.0.0:8420"\n')
+    code, shown, errors = invoke("check-config", str(config))
+
+    assert code == 0
+    tomllib.loads(shown)
+    warnings = errors.splitlines()
+    assert len(warnings) == 2
+    assert all(warning.startswith("Warning: serve will refuse this: ") for warning in warnings)
+
+
+def test_a_certificate_that_is_missing_is_told_before_anything_is_served(tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(
+        '[[listeners]]\naddress = "tls://127.0.0.1:0"\ncertificate = "no.pem"\nkey = "no.key"\n'
+    )
+    problem = f"'{tmp_path}/no.pem' can't be read: no such file"
+    expected = f"Error: {config}: listeners[0].certificate: {problem}"
+
+    assert failure("--config", str(config)).rstrip() == expected
+    assert invoke("check-config", str(config)) == (1, "", expected + "\n")
+
+
+def listening(address: str, **more: Any) -> Settings:
+    files = {"certificate": "a", "key": "b"} if address.startswith("tls") else {}
+    return Settings(listeners=(ListenerSettings(address, **files),), **more)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://127.0.0.1:1",
+        "tcp://127.9.9.9:1",
+        "tcp://[::1]:1",
+        "tcp://[::ffff:127.0.0.1]:1",
+        "tcp://localhost:1",
+        "unix:///run/s",
+    ],
+)
+def test_nobody_else_can_reach_loopback_or_a_unix_socket(address: str) -> None:
+    assert exposures(listening(address), environment_token="secret", made_up=True) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://0.0.0.0:1", "tcp://[::]:1", "tcp://192.0.2.7:1", "tcp://[::ffff:192.0.2.7]:1"],
+)
+def test_others_can_reach_any_other_address(address: str) -> None:
+    [problem] = exposures(listening(address), environment_token=GOOD_TOKEN, made_up=False)
+
+    assert problem.startswith(f"{address} can be reached from other machines, and has no TLS")
+
+
+def test_a_name_is_as_reachable_as_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(host: str, port: int, **_kind: Any) -> list[Any]:
+        addresses = {"inside": ["127.0.0.1", "::1"], "both": ["127.0.0.1", "192.0.2.7"]}
+        if host not in addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "")
+        return [(0, 0, 0, "", (address, port)) for address in addresses[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert [
+        bool(exposures(listening(f"tcp://{name}:1"), environment_token=None, made_up=False))
+        for name in ("inside", "both", "nowhere")
+    ] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("token", "made_up", "problem"),
+    [
+        (None, True, "and no token is configured"),
+        ("x" * 19, False, "SWITCHBOARD_TOKEN is shorter than 20 characters"),
+        ("x" * 20, False, None),
+        (GOOD_TOKEN, False, None),
+    ],
+)
+def test_with_tls_the_token_must_be_a_good_one(
+    token: str | None, made_up: bool, problem: str | None
+) -> None:
+    found = exposures(listening("tls://0.0.0.0:1"), environment_token=token, made_up=made_up)
+
+    assert len(found) == (problem is not None)
+    assert problem is None or problem in found[0]
+    assert token is None or token not in "".join(found)
+
+
+@pytest.mark.parametrize("token", ["secret", "changeme", "a-long-random-secret", "let-me-in"])
+def test_a_token_that_everybody_knows_is_none(token: str) -> None:
+    known = TokenSettings(hashlib.sha256(token.encode()).hexdigest(), "web")
+    [problem] = exposures(
+        listening("tls://0.0.0.0:1", tokens=(known,)), environment_token=None, made_up=False
+    )
+
+    assert problem.startswith("the token 'web' is one that everybody knows")
+    assert token not in problem
+
+
+def test_the_tokens_of_the_documents_are_known_to_everybody() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {
+        token
+        for document in documents
+        for token in re.findall(r"export SWITCHBOARD_TOKEN=(\S+)", document.read_text())
+    }
+
+    assert shown
+    for token in shown - {token for token in shown if token.startswith(("$", "<", "…"))}:
+        assert token in exposure._WELL_KNOWN
 
 
 # -- check-config ----------------------------------------------------------------------------------
@@ -391,23 +537,42 @@ def test_check_config_wants_a_file() -> None:
 
 def test_a_new_token_comes_with_the_lines_that_let_it_in(tmp_path: Path) -> None:
     arguments = ("token", "new", "--name", 'the "billing"', "--group", "billing", "--group", "ü")
-    code, shown, _hints = invoke(*arguments)
+    code, shown, table = invoke(*arguments)
 
-    token, table = shown.split("\n", 1)
+    token = shown.removesuffix("\n")
     assert code == 0
     assert re.fullmatch(r"swb_[\w-]{43}", token)
     assert token not in table
+    # The lines around the table are comments, so that it can be appended as it is.
     config = tmp_path / "broker.toml"
-    config.write_text(table)
+    config.write_text("[timing]\nping_ms = 1000\n" + table)
     [loaded] = load_settings(config, {}).tokens
     assert loaded.sha256 == hashlib.sha256(token.encode()).hexdigest()
     assert (loaded.name, loaded.groups) == ('the "billing"', ("billing", "ü"))
+    assert not loaded.permissions.stats
 
 
 def test_a_new_token_needs_neither_name_nor_group() -> None:
-    _code, shown, _hints = invoke("token", "new")
+    _code, _shown, table = invoke("token", "new")
 
-    assert list(tomllib.loads(shown.split("\n", 1)[1])["tokens"][0]) == ["sha256"]
+    assert list(tomllib.loads(table)["tokens"][0]) == ["sha256"]
+
+
+def test_a_new_token_that_may_read_stats() -> None:
+    _code, _shown, table = invoke("token", "new", "--stats")
+
+    assert tomllib.loads(table)["tokens"][0]["permissions"] == {"stats": True}
+
+
+def test_a_new_token_for_a_program_to_read() -> None:
+    code, shown, errors = invoke("token", "new", "--name", "billing", "--json")
+
+    made = json.loads(shown)
+    assert (code, errors) == (0, "")
+    assert list(made) == ["token", "sha256", "toml"]
+    assert made["sha256"] == hashlib.sha256(made["token"].encode()).hexdigest()
+    [entry] = tomllib.loads(made["toml"])["tokens"]
+    assert entry == {"name": "billing", "sha256": made["sha256"]}
 
 
 def test_no_two_tokens_are_the_same() -> None:

@@ -39,7 +39,7 @@ from broker.core.settings import DEFAULT_PORT, LimitSettings, TimingSettings
 from broker.core.statistics import Statistics
 from broker.protocol import limits
 from broker.protocol.codec import Envelope, EnvelopeIntent, EnvelopeSource, decode, encode
-from broker.protocol.errors import ErrorCode, Reason
+from broker.protocol.errors import ErrorCode, NestingError, Reason
 from broker.protocol.frames import OpCode, Pick, Target
 from broker.protocol.handshake import MAX_HEADERS
 from broker.protocol.identify import Identification, Welcome
@@ -355,7 +355,7 @@ class Story:
         for line in output:
             said = self.broker.stdout.readline().removesuffix("\n")
             assert re.sub(r":\d+$", "", said) == re.sub(r":\d+$", "", line), place
-            if said.startswith("listening on tcp://"):
+            if said.startswith(("listening on tcp://", "listening on tls://")):
                 self.port = int(said.rpartition(":")[2])
 
     def stop(self) -> None:
@@ -490,7 +490,7 @@ def phrases_of(kind: msgspec.inspect.Type) -> Iterator[str]:
             yield " or ".join(f"`{word}`" for word in words) if len(words) == 2 else ""
 
 
-def settings_defaults() -> dict[str, int]:
+def settings_defaults() -> dict[str, int | None]:
     return {
         f"{table}.{field.name}": field.default
         for table, kind in (("limits", LimitSettings), ("timing", TimingSettings))
@@ -585,7 +585,8 @@ def test_fixed_limits(protocol: Document) -> None:
 
 def test_settings_and_their_defaults(protocol: Document) -> None:
     table = protocol.table("Limits and settings", "Setting")
-    assert {code(row[0]): number(row[1]) for row in table.rows} == settings_defaults()
+    defaults = {code(row[0]): None if row[1] == "none" else number(row[1]) for row in table.rows}
+    assert defaults == settings_defaults()
 
 
 @pytest.mark.parametrize("path", [README, PROTOCOL, ARCHITECTURE], ids=lambda path: path.name)
@@ -610,10 +611,12 @@ def test_figures_without_a_setting(protocol: Document) -> None:
 
 
 def test_depth_that_is_accepted(protocol: Document) -> None:
-    found = re.search(r"nested (\d+) deep", protocol.prose)
+    found = re.search(r"nested (\d+) levels deep", protocol.prose)
     assert found
     depth = int(found[1])
     decode(b'{"op":0,"data":' + b"[" * depth + b"]" * depth + b"}")
+    with pytest.raises(NestingError):
+        decode(b'{"op":0,"data":' + b"[" * (depth + 1) + b"]" * (depth + 1) + b"}")
 
 
 def test_how_much_longer_a_frame_becomes(protocol: Document) -> None:

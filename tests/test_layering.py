@@ -14,6 +14,7 @@ LAYERS = (
     "broker.protocol.errors",
     "broker.protocol.limits",
     "broker.protocol.frames",
+    "broker.protocol.nesting",
     "broker.protocol.codec",
     "broker.protocol",
     "broker.core",
@@ -21,7 +22,12 @@ LAYERS = (
     "broker.cluster",
     "broker.ops",
     "broker.server",
+    "broker.settings_toml",
+    "broker.settings_problems",
     "broker.settings_loader",
+    "broker.exposure",
+    "broker.service_manager",
+    "broker.serving",
     "broker.commands",
 )
 # Modules on the side of the layers, and what they may import of the project.

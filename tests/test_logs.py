@@ -63,3 +63,47 @@ def test_what_is_below_the_level_is_left_out() -> None:
 def test_a_log_that_can_not_be_written_ends_nothing() -> None:
     configure_logs("info", FullDisk())
     structlog.get_logger().error("unheard")
+
+
+@pytest.mark.parametrize(
+    ("style", "terminal", "json_expected"),
+    [
+        ("auto", True, False),
+        ("auto", False, True),
+        ("json", True, True),
+        ("console", False, False),
+    ],
+)
+def test_the_format_can_be_chosen(style: str, terminal: bool, json_expected: bool) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    configure_logs("info", stream, style)
+    structlog.get_logger().info("ready")
+    assert stream.getvalue().startswith("{") == json_expected
+    if not terminal:
+        assert "\x1b" not in stream.getvalue()
+
+
+def test_a_name_can_not_give_orders_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    configure_logs("info", stream)
+    structlog.get_logger().info("x", name="\x1b[2J\u202eevil\nline", group="käse")
+    [line] = stream.getvalue().splitlines()
+    assert "\x1b" not in line
+    assert "\u202e" not in line
+    assert r"\x1b[2J\u202eevil\nline" in line
+    assert "group=käse" in line
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_a_traceback_shows_no_values_of_variables(style: str) -> None:
+    stream = Terminal()
+    configure_logs("info", stream, style)
+    secret = "-".join(["a", "secret"])
+    try:
+        raise RuntimeError("a mistake") from None
+    except RuntimeError as error:
+        structlog.get_logger().error("a fault", exc_info=error)
+    assert "RuntimeError" in stream.getvalue()
+    assert "a mistake" in stream.getvalue()
+    assert secret not in stream.getvalue()

@@ -8,18 +8,22 @@ from pathlib import Path
 import attrs
 import pytest
 
-from broker.core.settings import ListenerSettings, Settings, TimingSettings, TokenSettings
-from broker.settings_loader import (
-    SettingsError,
-    effective_toml,
-    load_settings,
-    token_table,
+from broker.core.access_settings import (
+    CertificateSettings,
+    JwtSettings,
+    PermissionSettings,
+    TokenSettings,
 )
+from broker.core.settings import ListenerSettings, Settings, TimingSettings
+from broker.settings_loader import SettingsError, load_settings
+from broker.settings_toml import effective_toml, token_table
 
 SHA256 = hashlib.sha256(b"secret").hexdigest()
 OTHER_SHA256 = hashlib.sha256(b"other").hexdigest()
 
-NO_ADDRESS = "is no address: write tcp://127.0.0.1:8420 or unix:///run/switchboard.sock"
+NO_ADDRESS = (
+    "is no address: write tcp://127.0.0.1:8420, tls://0.0.0.0:8420 or unix:///run/switchboard.sock"
+)
 NO_GROUP = "is no group name: 1 to 128 characters, not beginning with $"
 NO_HASH = (
     "must be the SHA-256 of a token as 64 lower-case hex digits; `switchboard token new` makes both"
@@ -217,7 +221,10 @@ def test_a_token_that_no_client_will_match_is_a_problem(token: str) -> None:
         ),
         (
             "zork = 1",
-            "zork: unknown key; known here: listeners, tokens, allowed_origins, timing, limits",
+            (
+                "zork: unknown key; known here: "
+                "listeners, tokens, certificates, jwt, allowed_origins, timing, limits"
+            ),
         ),
         ('limits."?" = 1', 'limits."?": unknown key; known here: '),
         ('"" = 1', '"": unknown key; known here: '),
@@ -226,6 +233,64 @@ def test_a_token_that_no_client_will_match_is_a_problem(token: str) -> None:
             f"[[tokens]]\nsha256 = '{SHA256}'\n" * 2,
             "tokens[1].sha256: the same token as tokens[0]",
         ),
+        (
+            "[[certificates]]\nsubject = 'a'\n" * 2,
+            "certificates[1].subject: the same subject as certificates[0]",
+        ),
+        # Permissions.
+        (
+            f"[[tokens]]\nsha256 = '{SHA256}'\npermissions = {{ stat = true }}",
+            "tokens[0].permissions.stat: unknown key; did you mean stats?",
+        ),
+        (
+            f"[[tokens]]\nsha256 = '{SHA256}'\nstats = true",
+            "tokens[0].stats: unknown key here; did you mean tokens[].permissions.stats?",
+        ),
+        (
+            f"[[tokens]]\nsha256 = '{SHA256}'\npermissions = {{ send_groups = '*' }}",
+            "tokens[0].permissions.send_groups: must be a list, not a string",
+        ),
+        (
+            f"[[tokens]]\nsha256 = '{SHA256}'\npermissions = {{ send_events = [''] }}",
+            "tokens[0].permissions.send_events: '' is no pattern: 1 to 128 characters",
+        ),
+        (
+            f"[[tokens]]\nsha256 = '{SHA256}'\npermissions = {{ messages_per_second = 0 }}",
+            "tokens[0].permissions.messages_per_second: must be an integer from 1 up (is 0)",
+        ),
+        (
+            "[[certificates]]\nsubject = 'a'\npermissions = { messages_per_second = true }",
+            "certificates[0].permissions.messages_per_second: must be an integer, not a boolean",
+        ),
+        ("[[certificates]]\nname = 'a'", "certificates[0].subject: is missing"),
+        # JWTs.
+        ("jwt = 5", "jwt: must be a table, not an integer"),
+        (
+            "[jwt]\nalgorithms = ['EdDSA']\naudience = 'a'",
+            "jwt: name one of key_file and jwks_file",
+        ),
+        (
+            "[jwt]\nalgorithms = ['EdDSA']\naudience = 'a'\nkey_file = 'a'\njwks_file = 'b'",
+            "jwt: name one of key_file and jwks_file",
+        ),
+        ("[jwt]\nalgorithms = ['EdDSA']\nkey_file = 'a'", "jwt.audience: is missing"),
+        (
+            "[jwt]\nalgorithms = ['none']\naudience = 'a'\nkey_file = 'a'",
+            "jwt.algorithms: 'none' is none of HS256, RS256, EdDSA, Ed25519",
+        ),
+        (
+            "[jwt]\nalgorithms = []\naudience = 'a'\nkey_file = 'a'",
+            "jwt.algorithms: must name at least one of HS256, RS256, EdDSA, Ed25519",
+        ),
+        (
+            "[jwt]\nalgorithms = ['HS256']\naudience = 'a'\nkey_file = 'a'\nkeys = 'hunter2'",
+            "jwt.keys: unknown key; known here: ",
+        ),
+        (
+            "[jwt]\nalgorithms = ['HS256']\naudience = 'a'\nkey_file = 'a'\nleeway_ms = -1",
+            "jwt.leeway_ms: must be >= 0 (is -1)",
+        ),
+        ("audience = 'a'", "audience: unknown key here; did you mean jwt.audience?"),
         (
             "[[listeners]]\naddress = 'tcp://h:1'\n" * 2,
             "listeners[1].address: the same address as listeners[0]",
@@ -295,7 +360,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
         "tokens[0].groups[1]: must be a string, not an integer",
         "tokens[0].groups[3]: must be a string, not an integer",
         "tokens[1].sha256: the same token as tokens[0]",
-        "tokens[1].secret: unknown key; known here: sha256, name, groups",
+        "tokens[1].secret: unknown key; known here: sha256, name, groups, permissions",
         "listeners[0].adress: unknown key; did you mean address?",
         "listeners[0].address: is missing",
         "limits.connections: must be >= 1 (is 0)",
@@ -322,10 +387,15 @@ def test_the_effective_settings_can_be_read_back() -> None:
 
     del shown["tokens"]
     assert shown == {
+        "certificates": [],
         "allowed_origins": [],
         "listeners": [{"address": "tcp://127.0.0.1:0"}, {"address": "unix:///a\x7fb\"c'd"}],
         "timing": attrs.asdict(settings.timing),
-        "limits": attrs.asdict(settings.limits),
+        "limits": {
+            name: value
+            for name, value in attrs.asdict(settings.limits).items()
+            if value is not None
+        },
     }
 
 
@@ -352,3 +422,129 @@ def test_a_token_table_can_be_pasted_into_a_configuration(tmp_path: Path) -> Non
     assert load(tmp_path, token_table(TokenSettings(sha256=SHA256))).tokens == (
         TokenSettings(sha256=SHA256),
     )
+
+
+# -- keys for JWTs, permissions and certificates ---------------------------------------------------
+
+SECRET = b"a secret that is shared, of more than thirty-two bytes"
+JWT = """
+[jwt]
+algorithms = ["HS256"]
+audience = "mesh"
+key_file = "{}"
+"""
+
+
+def test_the_key_of_a_file_that_is_named_from_the_configurations_folder(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "jwt.secret").write_bytes(SECRET + b"\n")
+
+    assert load(tmp_path, JWT.format("keys/jwt.secret")).jwt == JwtSettings(
+        algorithms=("HS256",),
+        audience="mesh",
+        key_file=str(tmp_path / "keys" / "jwt.secret"),
+        keys=SECRET + b"\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "can't be read: no such file or directory"),
+        (b"", "is empty"),
+        (
+            SECRET[:20],
+            "holds a secret of fewer than 32 bytes; openssl rand -base64 48 makes a good one",
+        ),
+    ],
+)
+def test_a_key_that_is_no_good_is_a_problem_of_the_file_that_names_it(
+    tmp_path: Path, content: bytes | None, problem: str
+) -> None:
+    path = tmp_path / "jwt.secret"
+    if content is not None:
+        path.write_bytes(content)
+
+    assert problems(tmp_path, JWT.format(path)) == [f"jwt.key_file: '{path}' {problem}"]
+    assert problems(tmp_path, JWT.format(path).replace("key_file", "jwks_file")) == [
+        f"jwt.jwks_file: '{path}' "
+        + (
+            problem
+            if content is None
+            else 'is no JWK set: a JSON object with a list "keys" of objects'
+        )
+    ]
+
+
+def test_the_files_of_a_listener_are_named_from_the_configurations_folder(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        [[listeners]]
+        address = "tls://127.0.0.1:0"
+        certificate = "tls/broker.pem"
+        key = "/etc/broker.key"
+        """,
+    )
+
+    [listener] = settings.listeners
+    assert (listener.certificate, listener.key) == (
+        str(tmp_path / "tls/broker.pem"),
+        "/etc/broker.key",
+    )
+
+
+def test_permissions_and_certificates_of_a_file(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        f"""
+        [[tokens]]
+        sha256 = "{SHA256}"
+        [tokens.permissions]
+        send_global = false
+        send_groups = ["billing", "web-*"]
+        [[certificates]]
+        subject = "billing"
+        groups = ["billing"]
+        permissions = {{ stats = true, messages_per_second = 100 }}
+        """,
+    )
+
+    assert settings.tokens == (
+        TokenSettings(
+            SHA256,
+            permissions=PermissionSettings(send_global=False, send_groups=("billing", "web-*")),
+        ),
+    )
+    assert settings.certificates == (
+        CertificateSettings(
+            "billing",
+            groups=("billing",),
+            permissions=PermissionSettings(stats=True, messages_per_second=100),
+        ),
+    )
+
+
+def test_the_effective_settings_show_no_key(tmp_path: Path) -> None:
+    (tmp_path / "jwt.secret").write_bytes(SECRET)
+    settings = load(tmp_path, JWT.format("jwt.secret"))
+    shown = effective_toml(settings)
+
+    assert tomllib.loads(shown)["jwt"] == {
+        "algorithms": ["HS256"],
+        "audience": "mesh",
+        "key_file": str(tmp_path / "jwt.secret"),
+        "leeway_ms": 30_000,
+    }
+    assert "keys" not in shown
+    assert SECRET.decode() not in shown + repr(settings)
+
+
+def test_the_permissions_of_a_token_that_differ_stand_in_its_table(tmp_path: Path) -> None:
+    token = TokenSettings(
+        sha256=SHA256, permissions=PermissionSettings(stats=True, send_groups=("a*", 'b"'))
+    )
+
+    assert "permissions = {" in token_table(token)
+    assert load(tmp_path, token_table(token)).tokens == (token,)
+    assert "permissions" not in token_table(TokenSettings(sha256=SHA256))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broker.core import notices
+from broker.core.access_settings import PermissionSettings
 from broker.core.peer import Effects, Peer
 from broker.core.registry import Registry
 from broker.protocol.codec import Envelope
@@ -67,6 +68,12 @@ class BrokerService:
                 ErrorCode.UNKNOWN_EVENT,
                 f"{notices.BROKER_ID} knows {', '.join(self._events)}, not {envelope.event!r}",
             )
+        missing = _missing_permission(peer, envelope.event)
+        if missing is not None:
+            return (
+                ErrorCode.FORBIDDEN,
+                f"event: {envelope.event} takes {missing} = true in your permissions",
+            )
         self._effects.send(peer, peer.frame(notices.answer(envelope, handler(peer))))
         return None
 
@@ -82,6 +89,12 @@ class BrokerService:
         description = {**self._describe(peer), "reason": reason} if self._watchers else {}
         for watcher in self._watchers:
             self._tell(watcher, DOWN, description)
+
+    def review(self) -> None:
+        """Look again who may watch, since the permissions have changed."""
+        for watcher in list(self._watchers):
+            if _missing_permission(watcher, "WATCH") is not None:
+                del self._watchers[watcher]
 
     def stop(self) -> None:
         """Tell nobody any more: when all go at once, everyone learns it by going."""
@@ -114,3 +127,16 @@ class BrokerService:
             "in_flight": len(peer.working),
             "concurrency": peer.concurrency,
         }
+
+
+def _missing_permission(peer: Peer, event: str | None) -> str | None:
+    """Return what a peer would have to be allowed to ask that of the broker; None if it may."""
+    permissions = PermissionSettings() if peer.member is None else peer.member.principal.permissions
+    if event == "STATS" and not permissions.stats:
+        return "stats"
+    if event == "WATCH" and not permissions.watch:
+        return "watch"
+    # The answer to WATCH has the same list as the answer to SERVICES.
+    if event in ("SERVICES", "WATCH") and not permissions.services:
+        return "services"
+    return None

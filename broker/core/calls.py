@@ -20,7 +20,9 @@ from msgspec import Struct
 
 from broker.core.deadlines import Alarm, Wheel
 from broker.core.memory import MOST_ANSWERED, EndedRequests
+from broker.core.metrics import Metrics
 from broker.core.peer import Peer
+from broker.core.traffic import Party
 from broker.protocol.codec import Envelope
 from broker.protocol.errors import ErrorCode
 
@@ -43,6 +45,7 @@ class Call(Struct, eq=False, gc=False):
         requester: who gets the answer.
         id: the EVENT's.
         event: the EVENT's.
+        since: when it was made, in seconds.
         deadline: when it expires, in seconds.
         bucket: where its deadline stands.
         callee: who has to answer; None for a gather, and while it waits for a free member.
@@ -55,6 +58,7 @@ class Call(Struct, eq=False, gc=False):
     requester: Peer
     id: str
     event: str | None
+    since: float
     deadline: float
     bucket: dict[Call, None]
     callee: Peer | None = None
@@ -78,6 +82,7 @@ class CallLedger:
         most: how many requests there may be.
         most_per_requester: how many of these one connection may have made.
         alarm: when to look at `due`.
+        metrics: where answers are timed, and where it is counted who asks whom.
 
     Attributes:
         draining: no new requests are taken.
@@ -85,7 +90,9 @@ class CallLedger:
         wheel: the deadlines of the others.
     """
 
-    def __init__(self, most: int, most_per_requester: int, alarm: Alarm) -> None:
+    def __init__(
+        self, most: int, most_per_requester: int, alarm: Alarm, metrics: Metrics
+    ) -> None:
         self.draining = False
         self.opened = 0
         self.wheel: Wheel[Call] = Wheel(alarm)
@@ -98,6 +105,16 @@ class CallLedger:
         self._now = self._deadline = -math.inf
         self._timeout: int | None = None
         self._bucket: dict[Call, None] = {}
+        self._metrics = metrics
+        # Between which two groups the last request was.
+        self._caller: Party | None = None
+        self._callee: Party | None = None
+
+    def set_limits(self, most: int, most_per_requester: int) -> None:
+        """Go by other limits from now on. Requests that are in flight stay, however many."""
+        self._ceiling += most - self._most
+        self._most = most
+        self._most_per_requester = most_per_requester
 
     def __len__(self) -> int:
         return self.opened - self._ceiling + self._most
@@ -144,6 +161,7 @@ class CallLedger:
             or len(asked) >= self._most_per_requester
             or self.draining
             or id is None
+            or (callee is not None and callee.draining)
         ):
             return None
         ended = requester.ended
@@ -157,27 +175,35 @@ class CallLedger:
             self._deadline = now + (timeout or 0) / 1000
             self._bucket = self.wheel.bucket(self._deadline, now)
         bucket = self._bucket
-        call = Call(requester, id, envelope.event, self._deadline, bucket, callee)
+        call = Call(requester, id, envelope.event, now, self._deadline, bucket, callee)
         if asked.setdefault(id, call) is not call:
             return None
         bucket[call] = None
-        if callee is not None:
+        if callee is None:
+            self._turn(None, None)
+        else:
             callee.working[call] = None
+            if callee.party is not self._callee or requester.party is not self._caller:
+                self._turn(requester.party, callee.party)
         self.opened += 1
+        requester.requests += 1
         return call
 
     def ask_all(self, call: Call, callees: Sequence[Peer]) -> None:
         """Note that a request goes to many."""
         call.asked = frozenset(callee.id for callee in callees)
         call.missing = dict.fromkeys(callees)
+        caller, add = call.requester.party, self._metrics.traffic.add
         for callee in callees:
             callee.working[call] = None
+            add(caller, callee.party)
 
     def assign(self, call: Call, callee: Peer) -> None:
         """Note that a callee has been found for a request that waited."""
         self._leave_queue(call)
         call.callee = callee
         callee.working[call] = None
+        self._metrics.traffic.add(call.requester.party, callee.party)
 
     def judge(self, requester: Peer, id: str | None, callee: Peer) -> Verdict:
         """Return what a REPLY that `callee` sends to `requester` is. Changes nothing."""
@@ -193,6 +219,9 @@ class CallLedger:
         """Enter the REPLY of a callee that had yet to answer; end the request if it is complete."""
         del callee.working[call]
         callee.missed = 0
+        callee.answers = answers = callee.answers + 1
+        if not answers & self._metrics.request_mask:
+            self._metrics.answered(callee.last_heard - call.since, callee.party)
         missing = call.missing
         if missing is not None:
             del missing[callee]
@@ -228,6 +257,11 @@ class CallLedger:
     def due(self, now: float) -> Iterator[Call]:
         """Return the requests whose time is over. Each has to be ended before the next."""
         return self.wheel.due(now)
+
+    def _turn(self, caller: Party | None, callee: Party | None) -> None:
+        """Note that the requests from here on go from one group to another."""
+        self._caller, self._callee = caller, callee
+        self._metrics.traffic.turn(caller, callee, self.opened)
 
     def _leave_queue(self, call: Call) -> None:
         if call.queue is not None:

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Final
 
 import attrs
 
 from broker.core import notices
-from broker.core.authentication import TokenTable
+from broker.core.backlog import Backlog
 from broker.core.broker_service import BrokerService
+from broker.core.chronicle import LOST, Ending
 from broker.core.deadlines import Alarm, Deadlines
+from broker.core.entrance import Entrance
 from broker.core.exchange import Batch, Exchange
 from broker.core.flow import Flow
 from broker.core.heartbeat import Heartbeat
-from broker.core.peer import Effects, Farewell, Member, Peer, PeerState
+from broker.core.metrics import IGNORED, Metrics, kind_of
+from broker.core.peer import Effects, Farewell, Peer, PeerState
 from broker.core.registry import Registry
+from broker.core.request_trace import RequestTrace
 from broker.core.requests import Requests
 from broker.core.settings import Settings
 from broker.core.statistics import Counters, Statistics
@@ -30,9 +36,9 @@ from broker.protocol.codec import (
     Refusal,
     disconnect_message,
 )
-from broker.protocol.errors import Reason, RemoteProtocolError
+from broker.protocol.errors import NestingError, Reason, RemoteProtocolError
 from broker.protocol.frames import OpCode
-from broker.protocol.identify import Welcome, parse_identification
+from broker.protocol.identify import Welcome
 from broker.protocol.wire import Wire
 
 __all__ = ["Dispatcher", "random_id"]
@@ -47,6 +53,14 @@ def random_id() -> str:
 _EVENT, _REPLY = int(OpCode.EVENT), int(OpCode.REPLY)
 _IDENTIFIED = PeerState.IDENTIFIED
 
+# Copies of broadcasts that wait to be written, each of which takes a place in an outbox. Without a
+# bound, what comes with one read could be some two thousand events for each of all connections.
+_MOST_COPIES: Final = 262_144
+
+# What may be left of the outbox of a receiver that is cut for the sake of the whole: of larger
+# messages that it has in part, the rest is not kept for the time that it has for its goodbye.
+_REST: Final = 64 * 1024
+
 
 class Dispatcher:
     """The broker without its sockets.
@@ -54,30 +68,47 @@ class Dispatcher:
     Args:
         settings: what the operator has set.
         epoch: the wall-clock time at the zero of the clock that `now` is taken from, in seconds
-            since 1970; only for showing times to people.
+            since 1970; for showing times to people.
         new_id: makes connection ids, and ids for events that have none.
+        wall_clock: returns the wall-clock time, by which the times in JWTs are judged; without it,
+            `epoch` and `now` tell.
+        trace: is told what becomes of each request.
 
     Attributes:
         effects: what the transport has to do; see `Effects`.
         alarm: when the transport has to call `tick`.
         registry: the identified peers.
         counters: what has happened so far.
+        metrics: what is measured beside that.
     """
 
     def __init__(
-        self, settings: Settings, epoch: float = 0.0, new_id: Callable[[], str] = random_id
+        self,
+        settings: Settings,
+        epoch: float = 0.0,
+        new_id: Callable[[], str] = random_id,
+        wall_clock: Callable[[], float] | None = None,
+        trace: RequestTrace | None = None,
     ) -> None:
         self._settings = settings
         self._new_id = new_id
-        self._tokens = TokenTable(settings.tokens)
-        self.effects = Effects(settings.limits.outbox_bytes)
+        self.effects = Effects(
+            settings.limits.outbox_bytes, Backlog(settings.limits.outboxes_bytes)
+        )
         self.registry = Registry()
         self.counters = Counters()
+        self.metrics = Metrics(enabled=settings.ops.metrics)
         self._peers: set[Peer] = set()
         ping = settings.timing.ping_ms / 1000
         self.alarm = Alarm()
         self._heartbeat = Heartbeat(ping, self.alarm)
         self._opening: Deadlines[Peer] = Deadlines(self.alarm)
+        self._entrance = Entrance(
+            settings,
+            self.counters,
+            self.alarm,
+            (lambda now: epoch + now) if wall_clock is None else (lambda _now: wall_clock()),
+        )
         limits = settings.limits
         self.flow = Flow(
             limits.outbox_high_bytes,
@@ -92,6 +123,8 @@ class Dispatcher:
             limits=limits,
             forgive=2 * ping,
             alarm=self.alarm,
+            metrics=self.metrics,
+            trace=trace,
         )
         self._service = BrokerService(
             self.registry, self.effects, lambda: attrs.asdict(self.statistics()), epoch
@@ -100,6 +133,7 @@ class Dispatcher:
             registry=self.registry,
             effects=self.effects,
             counters=self.counters,
+            metrics=self.metrics,
             flow=self.flow,
             requests=self.requests,
             service=self._service,
@@ -141,39 +175,55 @@ class Dispatcher:
         count = len(messages)
         before = peer.outbox_bytes
         exchange = self._exchange
+        if peer.bucket is not None:
+            messages = peer.bucket.limit(peer, messages, now, exchange.is_answer)
         if count == 1 and (receiver := exchange.sole_receiver(peer, messages[0], now)) is not None:
             # By far the most common case while the load is low.
             exchange.deliver_one(peer, receiver, messages[0], now)  # type: ignore[arg-type]
         else:
             self._receive_all(peer, messages, now)
-        grown = peer.outbox_bytes > before and peer.state is not PeerState.CLOSED
-        if grown and peer.outbox_bytes > self.flow.high:
+        grown = peer.outbox_bytes - before
+        if grown > 0 and peer.state is not PeerState.CLOSED:
             # Whoever makes the broker answer, and does not read, is a slow receiver of its own.
-            self.flow.congest(peer, peer, now)
+            # What others send to it does not count: a worker with a backlog goes on answering.
+            peer.owed = min(peer.owed, before) + grown
+            if peer.owed > self.flow.high:
+                self.flow.congest(peer, peer, now)
         peer.messages_in += count
         self.counters.frames_in += count
 
     def _receive_all(self, peer: Peer, messages: Sequence[Message], now: float) -> None:
         exchange = self._exchange
         batch: Batch = {}
-        for message in messages:
-            receiver = exchange.sole_receiver(peer, message, now)
-            if receiver is not None:
-                run = batch.get(receiver)
-                if run is None:
-                    batch[receiver] = [message]  # type: ignore[list-item] # no refusal
+        rest = iter(messages)
+        try:
+            for message in rest:
+                receiver = exchange.sole_receiver(peer, message, now)
+                if receiver is not None:
+                    run = batch.get(receiver)
+                    if run is None:
+                        batch[receiver] = [message]  # type: ignore[list-item] # no refusal
+                    else:
+                        run.append(message)  # type: ignore[arg-type] # likewise
                 else:
-                    run.append(message)  # type: ignore[arg-type] # likewise
-            else:
-                # Whatever this is, it comes after all that came before it.
-                exchange.deliver(peer, batch, now)
-                if peer.state is PeerState.CLOSED:
-                    break
-                self._handle(peer, message, now)
-                if peer.outbox_bytes > self.effects.limit:
-                    # A small question can have a large answer, and many of them come at a time.
-                    self._cut_slow(peer)
-        exchange.deliver(peer, batch, now)
+                    # Whatever this is, it comes after all that came before it.
+                    exchange.deliver(peer, batch, now)
+                    if peer.state is PeerState.CLOSED:
+                        self.metrics.handled[IGNORED] += 1 + sum(1 for _ in rest)
+                        break
+                    self.metrics.handled[kind_of(message)] += 1
+                    self._handle(peer, message, now)
+                    if peer.outbox_bytes > self.effects.limit:
+                        # A small question can have a large answer, and many come at a time.
+                        self._cut_slow(peer, "outbox_bytes")
+                    if self.effects.copies > _MOST_COPIES:
+                        # So can an event for everybody have very many copies.
+                        self.effects.copies = 0
+                        self.effects.write_early()
+        finally:
+            # After a fault of ours too: the ledger has the answers in the batch as given, and
+            # whoever asked for them would wait for ever.
+            exchange.deliver(peer, batch, now)
 
     def lost(self, peer: Peer, now: float | None = None) -> None:
         """Note that a connection is gone, whoever ended it. Can be said more than once.
@@ -185,6 +235,8 @@ class Dispatcher:
         if now is not None:
             self.requests.now = now
         if peer.state is not PeerState.CLOSED:
+            if peer.state is _IDENTIFIED:
+                self._note_end(peer, LOST, "the connection ended without a goodbye")
             self._leave(peer, Reason.NO_REASON)
 
     def close(
@@ -207,18 +259,25 @@ class Dispatcher:
         """
         if peer.state is PeerState.CLOSED:
             return
-        self._leave(peer, reason)
-        peer.farewell = Farewell(
-            reason,
-            disconnect_message(reason, message),
-            reason.close_code if close_code is None else close_code,
-            message,
-            discard,
-        )
-        self.effects.to_close.append(peer)
+        self._note_end(peer, reason, message)
+        try:
+            self._leave(peer, reason)
+        finally:
+            peer.farewell = Farewell(
+                reason,
+                disconnect_message(reason, message),
+                reason.close_code if close_code is None else close_code,
+                message,
+                discard,
+            )
+            if discard:
+                # At once, since others may need the memory.
+                self.effects.discard(peer)
+            self.effects.to_close.append(peer)
 
     def fail(self, peer: Peer, failure: RemoteProtocolError) -> None:
         """End a connection that sent bytes that are no frame."""
+        self.counters.too_deep += isinstance(failure, NestingError)
         self.close(peer, failure.reason, str(failure), close_code=failure.close_code)
 
     def drain(self) -> None:
@@ -232,6 +291,34 @@ class Dispatcher:
         for peer in list(self._peers):
             self.close(peer, reason, message)
 
+    def reload(self, settings: Settings, now: float) -> None:
+        """Go by other settings from now on.
+
+        Who is not known any more is disconnected; what the others may do changes at once. Limits
+        count from now on: nothing that is there already is ended for them. `timing.ping_ms` stays
+        as it is, since every connection was told of it.
+
+        Args:
+            settings: the new ones.
+            now: seconds.
+
+        Raises:
+            ValueError: the keys for JWTs are no good; nothing has changed.
+        """
+        leaving = self._entrance.reload(settings, list(self.registry), now)
+        self.requests.now = now
+        timing, limits = settings.timing, settings.limits
+        timing = attrs.evolve(timing, ping_ms=self._settings.timing.ping_ms)
+        self._settings = attrs.evolve(settings, timing=timing)
+        self.effects.limit = limits.outbox_bytes
+        self.effects.backlog.budget = limits.outboxes_bytes
+        self.flow.set_limits(limits.outbox_high_bytes, timing.stall_ms / 1000)
+        self.requests.set_limits(limits)
+        self._exchange.set_limits()
+        self._service.review()
+        for peer, message in leaving:
+            self.close(peer, Reason.UNAUTHORIZED, message)
+
     # Time.
 
     def tick(self, now: float) -> None:
@@ -243,6 +330,12 @@ class Dispatcher:
                 Reason.IDENTIFY_TIMEOUT,
                 f"no IDENTIFY within {self._settings.timing.identify_ms} ms",
             )
+        for peer in self._entrance.expired(now):
+            self.close(
+                peer,
+                Reason.UNAUTHORIZED,
+                "the token that you identified yourself with has expired; come back with a new one",
+            )
         for peer, expired in self._heartbeat.tick(now):
             if expired:
                 self.close(
@@ -251,11 +344,16 @@ class Dispatcher:
                     f"silent for {self._settings.timing.ping_ms} ms after a PING",
                 )
             else:
-                self.effects.send(peer, peer.frame(notices.PING))
+                self.counters.pings += 1
+                self.effects.send_ahead(peer, peer.frame(notices.PING))
         for peer in list(self.flow.tick(now)):
-            self._cut_slow(peer)
+            self._cut_slow(peer, "stall_ms")
         self.alarm.time = min(
-            self._heartbeat.next, self._opening.next, self.flow.next, self.requests.next
+            self._heartbeat.next,
+            self._opening.next,
+            self._entrance.next,
+            self.flow.next,
+            self.requests.next,
         )
 
     def settle(self) -> None:
@@ -264,7 +362,27 @@ class Dispatcher:
         while overfull:
             peer, _ = overfull.popitem()
             if peer.outbox_bytes > self.effects.limit:
-                self._cut_slow(peer)
+                self._cut_slow(peer, "outbox_bytes")
+        if self.effects.backlog.exceeded:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Cut the largest outboxes until all together are within the budget."""
+        backlog = self.effects.backlog
+        for peer in backlog.largest_first():
+            if not backlog.exceeded:
+                return
+            if peer.state is not PeerState.CLOSED:
+                self.counters.evicted += 1
+                self._cut_slow(
+                    peer,
+                    "outboxes_bytes",
+                    ", and all receivers together left too much unread",
+                )
+            if peer.counted > _REST:
+                # It would keep the memory until the message that it has in part is finished.
+                backlog.release(peer)
+                self.effects.to_drop.append(peer)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counts."""
@@ -284,6 +402,20 @@ class Dispatcher:
             cancelled=counters.cancelled,
             late_replies=counters.late_replies,
             unroutable_replies=counters.unroutable_replies,
+            denied=counters.denied,
+            failed_authentications=counters.failed_authentications,
+            throttled=counters.throttled,
+            turned_away=dict(counters.turned_away),
+            accept_pauses=counters.accept_pauses,
+            accept_failures=counters.accept_failures,
+            tls_failures=counters.tls_failures,
+            congestions=self.flow.congestions,
+            evicted=counters.evicted,
+            evictions=dict(counters.evictions),
+            pings=counters.pings,
+            outboxes_bytes=self.effects.backlog.bytes,
+            too_deep=counters.too_deep,
+            faults=counters.faults,
         )
 
     def _handle(self, peer: Peer, message: Message, now: float) -> None:
@@ -315,12 +447,15 @@ class Dispatcher:
             self.close(peer, Reason.ALREADY_IDENTIFIED, "IDENTIFY is sent once")
             return
         try:
-            group = self._admit(peer, envelope, now)
+            group = self._entrance.admit(peer, envelope, now)
         except RemoteProtocolError as error:
             self.fail(peer, error)
             return
         self._opening.discard(peer)
         peer.enter(PeerState.IDENTIFIED)
+        if peer.on_identified is not None:
+            peer.on_identified()
+        peer.party = self.metrics.traffic.join(group)
         self._service.joined(peer)
         self.registry.add(peer)
         self._heartbeat.watch(peer)
@@ -333,45 +468,32 @@ class Dispatcher:
         self.effects.send(peer, peer.frame(notices.welcome(envelope.id, welcome)))
         self.requests.joined(peer)
 
-    def _admit(self, peer: Peer, envelope: Envelope, now: float) -> str:
-        """Authenticate; fill in what the peer said of itself; return its group."""
-        said = parse_identification(envelope.data)
-        if said.token is None:
-            raise RemoteProtocolError(Reason.IDENTIFY_FAILED, "data.token: is missing")
-        principal = self._tokens.authenticate(said.token)
-        if principal is None:
-            raise RemoteProtocolError(Reason.IDENTIFY_FAILED, "data.token: is not known here")
-        group = said.group
-        if group is None and len(principal.groups) == 1:
-            (group,) = principal.groups
-        if group is None:
-            raise RemoteProtocolError(Reason.IDENTIFY_FAILED, "data.group: is missing")
-        if not principal.may_join(group):
-            raise RemoteProtocolError(
-                Reason.IDENTIFY_FAILED, f"data.group: this token may not join {group!r}"
-            )
-        peer.set_group(group)
-        peer.echo = said.echo is not False
-        peer.concurrency = said.concurrency
-        peer.member = Member(principal=principal, name=said.name, meta=said.meta or {}, since=now)
-        return group
-
     def _on_disconnect(self, peer: Peer, envelope: Envelope, now: float) -> None:
         self._leave_quietly(peer)
 
     def _on_ping(self, peer: Peer, envelope: Envelope, now: float) -> None:
-        self.effects.send(peer, peer.frame(notices.pong(envelope.id)))
+        self.effects.send_ahead(peer, peer.frame(notices.pong(envelope.id)))
 
     def _on_pong(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """That it came is all there is to it; `receive` has noted the time."""
 
     # Errors and ends.
 
-    def _cut_slow(self, peer: Peer) -> None:
+    def _note_end(self, peer: Peer, reason: str, message: str) -> None:
+        """Write the end of a connection down for people to look at."""
+        ending = Ending(self.requests.now, reason, message)
+        if peer.member is not None:
+            ending.id, ending.group = peer.id, peer.source.group
+            ending.name, ending.since = peer.member.name, peer.member.since
+        self.metrics.chronicle.ended(ending)
+
+    def _cut_slow(self, peer: Peer, limit: str, why: str = "") -> None:
+        """Cut a receiver that leaves too much unread, by the limit or the time of that name."""
+        self.counters.evictions[limit] += 1
         self.close(
             peer,
             Reason.SLOW_CONSUMER,
-            f"{peer.outbox_bytes} bytes were waiting to be read",
+            f"{peer.outbox_bytes} bytes were waiting to be read{why}",
             discard=True,
         )
 
@@ -385,12 +507,18 @@ class Dispatcher:
         """Take a peer out of everything. From here on no frame is routed to it or taken from it."""
         identified = peer.state is _IDENTIFIED
         peer.enter(PeerState.CLOSED)
+        self.counters.closed[reason] += 1
         self._peers.discard(peer)
         self._opening.discard(peer)
-        self.flow.relieve(peer)
-        if identified:
-            self._heartbeat.forget(peer)
-            self.registry.remove(peer)
-            self.requests.left(peer)
-            self._service.left(peer, reason)
-        self.counters.closed[reason] += 1
+        # Each step is taken, from the last one up, whatever becomes of the others: after a fault of
+        # ours in one, nobody may be left in the registry who never answers.
+        with ExitStack() as steps:
+            if identified:
+                steps.callback(self._service.left, peer, reason)
+                steps.callback(self.requests.left, peer)
+                steps.callback(self.registry.remove, peer)
+                steps.callback(self._entrance.leave, peer)
+                steps.callback(self._heartbeat.forget, peer)
+                if peer.party is not None:
+                    steps.callback(self.metrics.traffic.leave, peer.party)
+            steps.callback(self.flow.relieve, peer)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec import UNSET
+
 from broker.core import notices
 from broker.core.broker_service import BrokerService
 from broker.core.calls import Verdict
+from broker.core.chronicle import Failure
 from broker.core.flow import Flow
+from broker.core.metrics import Metrics, kind_of
 from broker.core.peer import Effects, Peer, PeerState
 from broker.core.registry import Registry
 from broker.core.requests import Requests
@@ -40,6 +44,7 @@ class Exchange:
         registry: who is there.
         effects: where frames for peers are entered.
         counters: what has happened so far.
+        metrics: where it is measured what goes by here.
         flow: told of receivers that cannot keep up.
         requests: told of requests and their answers.
         service: answers what is sent to the broker itself.
@@ -52,6 +57,7 @@ class Exchange:
         registry: Registry,
         effects: Effects,
         counters: Counters,
+        metrics: Metrics,
         flow: Flow,
         requests: Requests,
         service: BrokerService,
@@ -59,6 +65,7 @@ class Exchange:
     ) -> None:
         self._effects = effects
         self._counters = counters
+        self._metrics = metrics
         self._flow = flow
         self._requests = requests
         self._service = service
@@ -68,6 +75,10 @@ class Exchange:
         self._ledger = requests.ledger
         self._by_id: Mapping[str | None, Peer] = registry.by_id  # type: ignore[assignment]
         self._high = flow.high
+
+    def set_limits(self) -> None:
+        """Go by the limits that the flow control has now."""
+        self._high = self._flow.high
 
     def sole_receiver(self, peer: Peer, message: Message, now: float) -> Peer | None:
         """Return whom a frame goes to if nothing about it is out of the ordinary.
@@ -82,6 +93,8 @@ class Exchange:
         intent = envelope.intent
         event = envelope.event
         if intent is None or envelope.source is not None:
+            return None
+        if peer.permissions is not None and self._objection(peer, envelope, intent) is not None:
             return None
         if event is None or envelope.id is None:
             if op == _EVENT:
@@ -103,18 +116,60 @@ class Exchange:
                     return None
                 if receiver.balancer is not None:
                     receiver.balancer.update(receiver)
-        elif receiver.ended is not None:
+            if intent.pick is not None and intent.target == "GROUP":
+                self._metrics.to_one_of_a_group += 1
+        elif receiver.ended is None:
+            self._metrics.replies += 1
+        else:
             call = receiver.asked.get(envelope.id)  # type: ignore[arg-type] # None is no id
             if call is not None:
                 if call.callee is not peer and call not in peer.working:
                     return None
                 self._ledger.answered(call, peer)
+                if envelope.error is not UNSET:
+                    self._metrics.traffic.failed(receiver.party, peer.party)
                 if peer.balancer is not None:
                     self._requests.released(peer)
             elif envelope.id in receiver.ended:
                 return None
+            self._metrics.replies += 1
         envelope.source = peer.source_json  # type: ignore[assignment] # see `Envelope`
         return receiver
+
+    def _objection(self, peer: Peer, envelope: Envelope, intent: EnvelopeIntent) -> str | None:
+        """Return what a peer's permissions say against a frame, or None.
+
+        What is sent to the broker itself, and a REPLY about a request in the ledger, is not judged
+        here: who was asked may answer.
+        """
+        rules = peer.permissions
+        if rules is None:
+            return None
+        target, group = intent.target, intent.identifier
+        if target == "DIRECT":
+            if group == notices.BROKER_ID:
+                return None
+            receiver = self._by_id.get(group)
+            if receiver is None:
+                group = None
+            else:
+                if envelope.op == _REPLY:
+                    verdict = self._ledger.judge(receiver, envelope.id, peer)
+                    if verdict is not Verdict.UNKNOWN:
+                        return None
+                group = receiver.source.group
+        return rules.objection(envelope.event, target, group)
+
+    def is_answer(self, peer: Peer, envelope: Envelope) -> bool:
+        """Whether a REPLY is one to a request, or would have been if it had come in time."""
+        intent = envelope.intent
+        if intent is None or intent.target != "DIRECT":
+            return False
+        receiver = self._by_id.get(intent.identifier)
+        return receiver is not None and self._ledger.judge(receiver, envelope.id, peer) in (
+            Verdict.ANSWER,
+            Verdict.LATE,
+        )
 
     def _ask(self, requester: Peer, envelope: Envelope, callee: Peer) -> bool:
         """Enter a request to one peer in the ledger, unless there is an objection."""
@@ -126,19 +181,26 @@ class Exchange:
 
     def deliver(self, sender: Peer, batch: Batch, now: float) -> None:
         """Put frames into the outboxes of their receivers, and empty the batch."""
-        for receiver, envelopes in batch.items():
-            if len(envelopes) == 1:
-                self.deliver_one(sender, receiver, envelopes[0], now)
-                continue
-            self._effects.send(receiver, receiver.frame_all(envelopes))
-            self._counters.frames_out += len(envelopes)
-            if receiver.outbox_bytes > self._high:
-                self._flow.congest(sender, receiver, now)
-        batch.clear()
+        try:
+            while batch:
+                receiver, envelopes = batch.popitem()
+                if len(envelopes) == 1:
+                    self.deliver_one(sender, receiver, envelopes[0], now)
+                    continue
+                self._effects.send(receiver, receiver.frame_all(envelopes))
+                receiver.messages_out += len(envelopes)
+                self._counters.frames_out += len(envelopes)
+                if receiver.outbox_bytes > self._high:
+                    self._flow.congest(sender, receiver, now)
+        except Exception:
+            # A fault of ours, with one receiver. The others get theirs all the same.
+            self.deliver(sender, batch, now)
+            raise
 
     def deliver_one(self, sender: Peer, receiver: Peer, envelope: Envelope, now: float) -> None:
         """Put one frame into the outbox of its receiver."""
         self._effects.send(receiver, receiver.frame(encode(envelope)))
+        receiver.messages_out += 1
         self._counters.frames_out += 1
         if receiver.outbox_bytes > self._high:
             self._flow.congest(sender, receiver, now)
@@ -152,9 +214,16 @@ class Exchange:
         intent = self._complete(peer, envelope)
         if intent is None:
             return
+        if peer.permissions is not None:
+            objection = self._objection(peer, envelope, intent)
+            if objection is not None:
+                self._counters.denied += 1
+                self._error(peer, envelope, ErrorCode.FORBIDDEN, objection)
+                return
         if intent.target == "DIRECT" and intent.identifier == notices.BROKER_ID:
             problem = self._service.handle(peer, envelope) if envelope.op == _EVENT else None
             if problem is not None:
+                self._counters.denied += problem[0] is ErrorCode.FORBIDDEN
                 self._error(peer, envelope, *problem)
             return
         try:
@@ -253,15 +322,19 @@ class Exchange:
         """Put a frame into many outboxes: encoded once, and framed once a kind of framing."""
         envelope.source = sender.source_json  # type: ignore[assignment] # see `Envelope`
         message = encode(envelope)
+        share, count = self._effects.backlog.share, len(receivers)
         framed_by: dict[Framer, bytes] = {}
         for receiver in receivers:
             framed = framed_by.get(receiver.frame)
             if framed is None:
-                framed = framed_by[receiver.frame] = receiver.frame(message)
+                framed = framed_by[receiver.frame] = share(receiver.frame(message), count)
             self._effects.send(receiver, framed)
+            receiver.messages_out += 1
             if receiver.outbox_bytes > self._high:
                 self._flow.congest(sender, receiver, now)
-        self._counters.frames_out += len(receivers)
+        self._counters.frames_out += count
+        self._metrics.copies[kind_of(envelope)] += count
+        self._effects.copies += count
 
     def _complete(self, peer: Peer, envelope: Envelope) -> EnvelopeIntent | None:
         """Look whether a frame has all it needs; answer with an error where it has not.
@@ -298,18 +371,41 @@ class Exchange:
             self._error(peer, envelope, ErrorCode.NO_ROUTE, f"there is no {what}")
 
     def _error(self, peer: Peer, envelope: Envelope, code: ErrorCode, message: str) -> None:
-        self.refuse(peer, Refusal(code, message, id=envelope.id, event=envelope.event))
+        intent = envelope.intent
+        meant = None if intent is None else self._group_meant(intent)
+        self.refuse(peer, Refusal(code, message, id=envelope.id, event=envelope.event), meant)
 
-    def refuse(self, peer: Peer, refusal: Refusal) -> None:
-        """Answer a frame with an error; the connection stays."""
+    def _group_meant(self, intent: EnvelopeIntent) -> str | None:
+        if intent.target != "DIRECT":
+            return intent.identifier if intent.target == "GROUP" else None
+        receiver = self._by_id.get(intent.identifier)
+        return None if receiver is None else receiver.source.group
+
+    def refuse(self, peer: Peer, refusal: Refusal, meant: str | None = None) -> None:
+        """Answer a frame with an error; the connection stays.
+
+        Args:
+            peer: who sent it.
+            refusal: what is wrong with it.
+            meant: the group that it was for, where that is known.
+        """
         self._counters.refused[refusal.code] += 1
+        self._metrics.chronicle.failed(
+            Failure(
+                self._requests.now,
+                refusal.code,
+                peer.source.group,
+                meant,
+                refusal.event,
+                refusal.message,
+            )
+        )
         # With the id of a request in flight, the error would pass for the end of that request.
         taken = refusal.id in peer.asked
+        details: dict[str, object] = {"id": refusal.id} if taken else {}
+        if refusal.retry_after is not None:
+            details["retry_after"] = refusal.retry_after
         message = notices.error(
-            None if taken else refusal.id,
-            refusal.event,
-            refusal.code,
-            refusal.message,
-            {"id": refusal.id} if taken else None,
+            None if taken else refusal.id, refusal.event, refusal.code, refusal.message, details
         )
         self._effects.send(peer, peer.frame(message))

@@ -24,15 +24,27 @@ class Flow:
         stall: seconds.
         effects: where peers to pause and to resume are entered.
         alarm: when to call `tick`.
+
+    Attributes:
+        high: see above.
+        low: bytes unsent, below which senders are read again.
+        congestions: how often a receiver went past the high mark.
     """
 
     def __init__(self, high: int, stall: float, effects: Effects, alarm: Alarm) -> None:
         self.high = high
         self.low = high // 2
+        self.congestions = 0
         self._stall = stall
         self._effects = effects
         self._senders: dict[Peer, set[Peer]] = {}
         self._deadlines: Deadlines[Peer] = Deadlines(alarm)
+
+    def set_limits(self, high: int, stall: float) -> None:
+        """Go by other limits from now on; see the class for what they are."""
+        self.high = high
+        self.low = high // 2
+        self._stall = stall
 
     @property
     def next(self) -> float:
@@ -43,6 +55,7 @@ class Flow:
         """Note that `sender` brought `receiver` past the high mark, or further past it."""
         if not receiver.congested:
             receiver.congested = True
+            self.congestions += 1
             self._senders[receiver] = set()
             self._deadlines.add(receiver, now + self._stall, now)
         senders = self._senders[receiver]

@@ -15,9 +15,12 @@ from msgspec import Raw
 from broker.core import notices
 from broker.core.balancer import Balancer, is_full
 from broker.core.calls import Call, CallLedger
+from broker.core.chronicle import Failure
 from broker.core.deadlines import Alarm, Deadlines
+from broker.core.metrics import EVENT_GROUP, Metrics
 from broker.core.peer import Effects, Peer
 from broker.core.registry import Registry
+from broker.core.request_trace import CANCELLED, RequestTrace, TracedLedger
 from broker.core.settings import LimitSettings
 from broker.core.statistics import Counters
 from broker.protocol.codec import Envelope, EnvelopeIntent, encode
@@ -37,6 +40,8 @@ class Requests:
         forgive: seconds after which a member that let a request expire is taken for as good as any
             other. By then its heartbeat has told whether it lives.
         alarm: when to call `tick`.
+        metrics: where it is measured what becomes of requests.
+        trace: is told what becomes of each.
 
     Attributes:
         ledger: the requests in flight.
@@ -52,9 +57,18 @@ class Requests:
         limits: LimitSettings,
         forgive: float,
         alarm: Alarm,
+        metrics: Metrics,
+        trace: RequestTrace | None = None,
     ) -> None:
-        self.ledger = CallLedger(limits.requests, limits.requests_per_connection, alarm)
+        bounds = (limits.requests, limits.requests_per_connection)
+        self.ledger = (
+            CallLedger(*bounds, alarm, metrics)
+            if trace is None
+            else TracedLedger(*bounds, alarm, metrics, trace, lambda: self.now)
+        )
+        self._metrics = metrics
         self.now = 0.0
+        self._trace = trace
         self._registry = registry
         self._effects = effects
         self._counters = counters
@@ -68,6 +82,11 @@ class Requests:
     def next(self) -> float:
         """When to look again, in seconds."""
         return min(self.ledger.wheel.next, self._unforgiven.next)
+
+    def set_limits(self, limits: LimitSettings) -> None:
+        """Go by other limits from now on. What is in flight, or waits already, stays."""
+        self._limits = limits
+        self.ledger.set_limits(limits.requests, limits.requests_per_connection)
 
     # Asking.
 
@@ -137,6 +156,8 @@ class Requests:
         chosen = None if intent.key is None else balancer.pick_by_key(intent.key, but)
         _move(call, balancer.queue_for(chosen), self.ledger.opened)
         self.waiting_bytes += size
+        if self._trace is not None:
+            self._trace.asked(call, ())
         return None
 
     # Ending.
@@ -218,6 +239,8 @@ class Requests:
 
     def _give_up(self, call: Call) -> None:
         self._counters.cancelled += 1
+        if self._trace is not None:
+            self._trace.ended(call, None, CANCELLED, self.now - call.since)
         for callee in self._end(call):
             self._tell(callee, notices.cancel(call.id, call.requester.source))
             self.released(callee)
@@ -225,12 +248,30 @@ class Requests:
     def _fail(self, call: Call, code: ErrorCode, message: str, member: Peer | None = None) -> None:
         """Tell a requester that it will get no answer, or none from one member."""
         self._counters.failed[code] += 1
+        self._note_failure(call, code, message, member)
+        if self._trace is not None:
+            self._trace.ended(call, member, code.value, self.now - call.since)
         details = None
         if member is not None:
             details = {"member": member.id}
             if code is not ErrorCode.DRAINING:
                 message = f"{member.source.group} {member.id} {message}"
         self._tell(call.requester, notices.error(call.id, call.event, code, message, details))
+
+    def _note_failure(
+        self, call: Call, code: ErrorCode, message: str, member: Peer | None
+    ) -> None:
+        """Count the error for the two groups, and write it down for people to look at."""
+        requester = call.requester
+        callee: str | None = None
+        if member is not None:
+            callee = member.source.group
+            self._metrics.traffic.failed(requester.party, member.party)
+        elif call.waiting is not None and call.waiting.intent is not None:
+            callee = call.waiting.intent.identifier
+        self._metrics.chronicle.failed(
+            Failure(self.now, code, requester.source.group, callee, call.event, message)
+        )
 
     def _tell(self, peer: Peer, message: bytes) -> None:
         self._effects.send(peer, peer.frame(message))
@@ -286,6 +327,8 @@ class Requests:
             self.ledger.assign(call, callee)
             balancer.update(callee)
             self._counters.frames_out += 1
+            self._metrics.copies[EVENT_GROUP] += 1
+            callee.messages_out += 1
             self._tell(callee, encode(envelope))
 
 

@@ -15,21 +15,24 @@ is wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from io import BytesIO
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from broker.protocol.errors import ErrorCode, Reason, RemoteProtocolError
+from broker.protocol.errors import ErrorCode, NestingError, Reason, RemoteProtocolError
 from broker.protocol.frames import Error, Frame, Intent, OpCode, Pick, Source, Target
 from broker.protocol.limits import (
     MAX_ID_LENGTH,
     MAX_NAME_LENGTH,
+    MAX_NESTING,
     MAX_TIMEOUT_MS,
     MAX_TRACE_LENGTH,
 )
+from broker.protocol.nesting import LEAST_LEVEL, is_shallow, too_deep
 
 __all__ = [
     "REFUSED",
@@ -42,11 +45,14 @@ __all__ = [
     "decode_frame",
     "decode_last",
     "decode_lines",
+    "decode_shallow",
     "disconnect_message",
     "encode",
     "encode_frame",
     "encode_lines",
     "locate_error",
+    "make_decoder",
+    "make_line_decoder",
     "parse_data",
     "to_error",
     "to_frame",
@@ -108,13 +114,18 @@ REFUSED: Final = -1
 
 
 class Refusal(Struct, gc=False):
-    """A message that is a frame but wrong in meaning: its sender gets a REPLY with this error."""
+    """A message that is a frame but wrong in meaning: its sender gets a REPLY with this error.
+
+    Attributes:
+        retry_after: milliseconds, after which the same frame would be right.
+    """
 
     code: ErrorCode
     message: str
     id: str | None = None
     event: str | None = None
     op: int = REFUSED
+    retry_after: int | None = None
 
 
 Message: TypeAlias = Envelope | Refusal
@@ -141,15 +152,14 @@ parse_data = msgspec.json.decode
 """Read the bytes of a `data` property into Python values, or into `type=`."""
 
 
-def decode(message: bytes) -> Message:
-    """Read one message.
+def decode_shallow(message: bytes) -> Message:
+    """Read one message that is too small to be nested too deeply.
 
     Returns:
         The envelope, or a `Refusal` where it is a frame but some property of it is wrong.
 
     Raises:
-        RemoteProtocolError: not valid UTF-8, not JSON, not an object, nested too deeply, no `op`
-            or an unknown one.
+        RemoteProtocolError: not valid UTF-8, not JSON, not an object, no `op` or an unknown one.
     """
     try:
         # msgspec does not look at the bytes of strings that it only skips over, such as those in
@@ -163,16 +173,67 @@ def decode(message: bytes) -> Message:
         raise _no_frame(error) from error
 
 
-def decode_lines(block: bytes) -> list[Envelope]:
-    """Read a block of whole messages, separated by white space or by nothing, in one call.
+@lru_cache
+def make_decoder(nesting: int) -> Callable[[bytes], Message]:
+    """Return `decode`, with a bound of its own for the depth of `data` and of `error`."""
+    least = nesting * LEAST_LEVEL
 
-    Raises:
-        ValueError, RecursionError: something in the block is not as it should be. Which message it
-            is, and what the messages before it say, is found by `decode` on each.
-    """
-    if not block.isascii():
-        block.decode()
-    return _decode_lines(block)
+    def decode(message: bytes) -> Message:
+        """Read one message.
+
+        Returns:
+            The envelope, or a `Refusal` where it is a frame but some property of it is wrong.
+
+        Raises:
+            RemoteProtocolError: not valid UTF-8, not JSON, not an object, nested too deeply, no
+                `op` or an unknown one.
+        """
+        decoded = decode_shallow(message)
+        if len(message) > least:
+            if isinstance(decoded, Envelope):
+                _check_nesting(decoded.data, decoded.error, nesting)
+            else:
+                # What is wrong may be one of these, or both.
+                properties = _decode_object(message)
+                _check_nesting(properties.get("data"), properties.get("error"), nesting)
+        return decoded
+
+    return decode
+
+
+@lru_cache
+def make_line_decoder(nesting: int) -> Callable[[bytes], list[Envelope]]:
+    """Return `decode_lines`, with a bound of its own for the depth of `data` and of `error`."""
+    least = nesting * LEAST_LEVEL
+
+    def decode_lines(block: bytes) -> list[Envelope]:
+        """Read a block of whole messages, separated by white space or by nothing, in one call.
+
+        Raises:
+            ValueError, RecursionError, NestingError: something in the block is not as it should be.
+                Which message it is, and what the messages before it say, is found by `decode` on
+                each.
+        """
+        if not block.isascii():
+            block.decode()
+        envelopes = _decode_lines(block)
+        if len(block) > least and not is_shallow(block, nesting):
+            for envelope in envelopes:
+                _check_nesting(envelope.data, envelope.error, nesting)
+        return envelopes
+
+    return decode_lines
+
+
+decode = make_decoder(MAX_NESTING)
+decode_lines = make_line_decoder(MAX_NESTING)
+
+
+def _check_nesting(data: object, error: object, nesting: int) -> None:
+    if (isinstance(data, Raw) and too_deep(data, nesting)) or (
+        isinstance(error, Raw) and too_deep(error, nesting)
+    ):
+        raise NestingError
 
 
 def encode_lines(envelopes: Sequence[Envelope]) -> list[bytes] | None:
@@ -192,7 +253,7 @@ def _no_frame(error: Exception) -> RemoteProtocolError:
         problem = f"not valid UTF-8: {error.reason} (byte {error.start})"
         return RemoteProtocolError(Reason.INVALID_PAYLOAD, problem, close_code=1007)
     if isinstance(error, RecursionError):
-        return RemoteProtocolError(Reason.INVALID_PAYLOAD, "nested too deeply")
+        return NestingError()
     if "truncated" in str(error):
         # What msgspec says of half a surrogate pair as well.
         problem = "not JSON: it ends too early, or a string holds half a surrogate pair"

@@ -14,6 +14,7 @@ from enum import StrEnum, unique
 __all__ = [
     "ErrorCode",
     "LocalProtocolError",
+    "NestingError",
     "ProtocolError",
     "Reason",
     "RemoteProtocolError",
@@ -99,3 +100,10 @@ class RemoteProtocolError(ProtocolError):
         super().__init__(message)
         self.reason = reason
         self.close_code = reason.close_code if close_code is None else close_code
+
+
+class NestingError(RemoteProtocolError):
+    """The other side sent a message that is nested too deeply: the connection ends."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.INVALID_PAYLOAD, "nested too deeply")

@@ -19,9 +19,16 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from broker.protocol.codec import Envelope, Message, decode, decode_lines, encode, encode_lines
-from broker.protocol.errors import Reason, RemoteProtocolError
-from broker.protocol.limits import MAX_MESSAGE_SIZE
+from broker.protocol.codec import (
+    Envelope,
+    Message,
+    encode,
+    encode_lines,
+    make_decoder,
+    make_line_decoder,
+)
+from broker.protocol.errors import NestingError, Reason, RemoteProtocolError
+from broker.protocol.limits import MAX_MESSAGE_SIZE, MAX_NESTING
 
 __all__ = ["JsonStream", "frame_line"]
 
@@ -47,6 +54,9 @@ _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 # How a piece of input ends that holds whole messages.
 _ENDS: Final = (b"\n", b"}")
+
+# What a block raises that is not as it should be.
+_FAULTS: Final = (ValueError, RecursionError, NestingError)
 
 # Where messages have to be told apart one by one, this much is looked at at a time.
 _PIECE: Final = 4096
@@ -85,12 +95,20 @@ class JsonStream:
     Args:
         limit: the largest message accepted, in bytes.
         first_limit: the same for the first message alone, where that has a bound of its own.
+        nesting: how deep `data` and `error` may be nested.
     """
 
     frame = staticmethod(frame_line)
     frame_all = staticmethod(frame_lines)
 
-    def __init__(self, limit: int = MAX_MESSAGE_SIZE, first_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        limit: int = MAX_MESSAGE_SIZE,
+        first_limit: int | None = None,
+        nesting: int = MAX_NESTING,
+    ) -> None:
+        self._decode, self._decode_lines = make_decoder(nesting), make_line_decoder(nesting)
+        self._deepest = nesting + 1  # The frame itself is an object too.
         self.limit = limit if first_limit is None else first_limit
         self._later_limit = limit
         self._at_first = first_limit is not None
@@ -109,8 +127,9 @@ class JsonStream:
         # Nearly always this is all there is to do.
         if self._at_boundary and data[-1:] in _ENDS and len(data) <= self.limit:
             try:
-                return decode_lines(data)  # type: ignore[return-value] # every envelope is a message
-            except (ValueError, RecursionError):
+                # Every envelope is a message.
+                return self._decode_lines(data)  # type: ignore[return-value]
+            except _FAULTS:
                 pass  # Some message in it is wrong, or not whole: find out which.
         return self._receive(data)
 
@@ -144,8 +163,8 @@ class JsonStream:
         if end and (end <= self.limit or self._lines_fit(data[:end])):
             block = data if end == len(data) else data[:end]
             try:
-                messages += decode_lines(block)
-            except (ValueError, RecursionError):
+                messages += self._decode_lines(block)
+            except _FAULTS:
                 pass  # Some message in it is wrong, or spans the block's end: find the boundaries.
             else:
                 data = data[end:]
@@ -189,7 +208,7 @@ class JsonStream:
         message = bytes(partial[:end])
         self._partial = bytearray()
         self._scanned = 0
-        messages.append(decode(message))
+        messages.append(self._decode(message))
         if self._at_first:
             self._at_first = False
             self.limit = self._later_limit
@@ -211,6 +230,9 @@ class JsonStream:
             match partial[position : position + 1]:
                 case b"{":
                     self._depth += 1
+                    if self._depth > self._deepest:
+                        # Whatever is behind it: going through it brace by brace would take long.
+                        raise NestingError
                 case b"}":
                     self._depth -= 1
                     if self._depth == 0:

@@ -26,6 +26,15 @@ MAX_TIMEOUT_MS: Final = 24 * 60 * 60 * 1000
 # hold up the others for long.
 MAX_MESSAGE_SIZE: Final = 1024 * 1024
 
+# What a frame can become longer by on its way through the broker: `source`, an `id`, escapes.
+MAX_GROWTH: Final = 1024
+
+# No document that people thought of is nested a tenth as deep; parsers in use give up from 64 on.
+# Every level costs the parser of each receiver a piece of its stack, and those that have no bound
+# of their own can be crashed. Past some 900, the broker's own parser could not promise to follow on
+# every interpreter, whatever else is on the stack.
+MAX_NESTING: Final = 500
+
 # Before a connection has identified itself, all that it has to say is an IDENTIFY: a token (a JWT
 # with some claims is 1 to 2 KiB), a group, a little metadata.
 MAX_UNIDENTIFIED_SIZE: Final = 4096

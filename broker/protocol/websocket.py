@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from broker.protocol.codec import Envelope, Message, decode, encode, encode_lines
-from broker.protocol.limits import MAX_MESSAGE_SIZE
+from broker.protocol.codec import (
+    Envelope,
+    Message,
+    decode_shallow,
+    encode,
+    encode_lines,
+    make_decoder,
+)
+from broker.protocol.limits import MAX_MESSAGE_SIZE, MAX_NESTING
+from broker.protocol.nesting import LEAST_LEVEL
 from broker.protocol.websocket_frames import (
     MASKED,
     NO_STATUS_RECEIVED,
@@ -74,15 +82,27 @@ class WebSocketWire(MessageReader[Message]):
         role: this side's.
         limit: the largest message accepted, in bytes. May be changed at any time.
         first_limit: the same for the first message alone, where that has a bound of its own.
+        nesting: how deep `data` and `error` may be nested.
 
     Attributes:
         close: what the other side's close frame said, once it has come: why a client was sent away.
     """
 
     def __init__(
-        self, role: Role, limit: int = MAX_MESSAGE_SIZE, first_limit: int | None = None
+        self,
+        role: Role,
+        limit: int = MAX_MESSAGE_SIZE,
+        first_limit: int | None = None,
+        nesting: int = MAX_NESTING,
     ) -> None:
-        super().__init__(role, limit, decode, first_limit)
+        super().__init__(
+            role,
+            limit,
+            make_decoder(nesting),
+            first_limit,
+            decode_small=decode_shallow,
+            small=nesting * LEAST_LEVEL,
+        )
         self.close: CloseFrame | None = None
         self._keys = masking_keys() if role is Role.CLIENT else None
         self.frame: Framer = frame_text if self._keys is None else _masked_text_framer(self._keys)

@@ -85,6 +85,7 @@ class MessageReader(ABC, Generic[M]):
         first_limit: the largest first message, where that has a bound of its own.
         decode: turns the payload of a text message, which it checks to be UTF-8 (section 8.1), into
             a message. May raise RemoteProtocolError.
+        decode_small: the same for payloads of at most `small` bytes, where it can do with less.
 
     Attributes:
         failure: set when the other side broke the framing, or sent what `decode` refused.
@@ -98,12 +99,17 @@ class MessageReader(ABC, Generic[M]):
         limit: int,
         decode: Callable[[bytes], M],
         first_limit: int | None = None,
+        *,
+        decode_small: Callable[[bytes], M] | None = None,
+        small: int = 0,
     ) -> None:
         self.limit = limit if first_limit is None else first_limit
         self._later_limit = None if first_limit is None else limit
         self.failure: RemoteProtocolError | None = None
         self.finished = False
         self._decode = decode
+        self._decode_small = decode_small or decode
+        self._small = small
         self._layout = _LAYOUTS[role]
         self._mask_bit = MASKED if role is Role.SERVER else 0
         # The frame that has begun but not ended, and how many bytes it takes to get any further.
@@ -148,7 +154,9 @@ class MessageReader(ABC, Generic[M]):
     def _read_frames(self, data: bytes, messages: list[M]) -> int:
         """Read whole frames; return where the first one begins that is not whole."""
         unpack, size, short_start, short, long = self._layout
-        decode, limit = self._decode, self.limit
+        decode, decode_small, small = self._decode, self._decode_small, self._small
+        # Of a first message's bound that is the larger one, nothing behind that message must profit.
+        limit = self.limit if self._later_limit is None else min(self.limit, self._later_limit)
         position, end = 0, len(data)
         while True:
             # The hot path. What is not read here is left, untouched, for `_read_frame`.
@@ -169,7 +177,7 @@ class MessageReader(ABC, Generic[M]):
                 payload = data[start:stop]
                 if key:
                     payload = apply_mask(payload, key)
-                messages.append(decode(payload))
+                messages.append(decode_small(payload) if length <= small else decode(payload))
                 position = stop
             if messages and self._later_limit is not None:
                 # The first message has been read: those after it may be larger.

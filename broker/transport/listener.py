@@ -1,10 +1,11 @@
-"""Bind and accept."""
+"""Bind, and let go."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+import ssl
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ import trio
 
 from broker.core.settings import ListenerSettings
 from broker.protocol.errors import SwitchboardError
+from broker.transport.activation import InheritedSockets
+from broker.transport.tls_context import TlsEntrance
 
 __all__ = ["ListenError", "Listener", "open_listeners"]
 
@@ -40,45 +43,72 @@ class Listener:
 
     Attributes:
         address: where it really listens: the port is the one that the system chose.
-        accepting: what trio accepts from.
+        sock: what is accepted from; it does not block.
+        tls: what new connections are greeted with; None where they are not.
     """
 
-    def __init__(self, address: str, accepting: trio.SocketListener, path: Path | None) -> None:
+    def __init__(
+        self,
+        address: str,
+        sock: socket.socket,
+        path: Path | None,
+        tls: TlsEntrance | None = None,
+    ) -> None:
         self.address = address
-        self.accepting = accepting
+        self.sock = sock
+        self.tls = tls
         self._path = path
+        sock.setblocking(False)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Stop listening. A Unix socket's path goes away with it. Can be called more than once."""
         if self._path is not None:
             with suppress(FileNotFoundError):
                 self._path.unlink()
             # From now on the path may be that of a successor.
             self._path = None
-        await self.accepting.aclose()
+        self.sock.close()
 
 
-async def open_listeners(settings: ListenerSettings) -> list[Listener]:
+async def open_listeners(
+    settings: ListenerSettings,
+    context: ssl.SSLContext | None = None,
+    inherited: InheritedSockets | None = None,
+) -> list[Listener]:
     """Bind one address of the settings; a host name may stand for several.
+
+    Args:
+        settings: which.
+        context: for TLS, with the certificate; see `broker.transport.tls_context`.
+        inherited: sockets that listen already. Where there are any for the address, they are
+            taken, and nothing is bound.
 
     Raises:
         ListenError: it is in use, not ours, or not allowed.
     """
     try:
+        socks = [] if inherited is None else await inherited.take(settings)
         if settings.unix_path is not None:
-            return [_open_unix(Path(settings.unix_path))]
-        host, port = settings.tcp_address or ("", 0)
-        return [
-            Listener(_tcp_address(accepting), accepting, None)
-            for accepting in await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
-        ]
+            # The path of one that was inherited belongs to whoever made it.
+            listeners = [Listener(settings.address, sock, None) for sock in socks]
+            return listeners or [_open_unix(Path(settings.unix_path))]
+        if not socks:
+            socks = await _open_tcp(*(settings.tcp_address or ("", 0)))
+        tls = None if context is None else TlsEntrance(context)
+        scheme = "tcp" if tls is None else "tls"
+        return [Listener(_address(scheme, sock), sock, None, tls) for sock in socks]
     except OSError as error:
         raise ListenError(settings.address, error) from error
 
 
-def _tcp_address(accepting: trio.SocketListener) -> str:
-    host, port = accepting.socket.getsockname()[:2]
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+async def _open_tcp(host: str, port: int) -> list[socket.socket]:
+    bound = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
+    return [socket.socket(fileno=listener.socket.detach()) for listener in bound]
+
+
+def _address(scheme: str, sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _open_unix(path: Path) -> Listener:
@@ -94,8 +124,7 @@ def _open_unix(path: Path) -> Listener:
         raise
     finally:
         os.umask(umask)
-    accepting = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-    return Listener(f"unix://{path}", accepting, path)
+    return Listener(f"unix://{path}", sock, path)
 
 
 def _remove_stale(path: Path) -> None:

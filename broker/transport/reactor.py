@@ -21,8 +21,12 @@ from broker.core.deadlines import Deadlines
 from broker.core.dispatcher import Dispatcher
 from broker.core.peer import Peer, PeerState
 from broker.core.settings import Settings
+from broker.protocol.errors import Reason
 from broker.transport.connection import Connection
-from broker.transport.poller import READABLE, WRITABLE, open_poller
+from broker.transport.faults import Faults
+from broker.transport.limited_log import LimitedLog
+from broker.transport.lives import Lives
+from broker.transport.poller import READABLE, WRITABLE, Poller, open_poller
 
 __all__ = ["Reactor"]
 
@@ -47,17 +51,27 @@ _TURN: Final = 0.005
 # be held up by that long.
 _LINGER: Final = 0.001
 
+# What has fallen due, and could not be done for a fault of ours, is tried again after so long, in
+# seconds.
+_TRY_AGAIN: Final = 1.0
+
+_FAULT: Final = "a fault in the broker, which its log tells of; come back"
+
 
 class Reactor:
     """Moves the bytes of all connections.
 
     Attributes:
         guests: connections that the door is busy with.
+        log: for what could come in floods.
+        faults: where mistakes of the broker itself are reported.
+        lives: where the ends of connections are told; None for nowhere.
 
     Args:
         dispatcher: decides what happens to the messages.
         settings: for the time a leaving connection may take.
         clock: returns the time in seconds, monotonic; trio's own where it is left out.
+        poller: knows which sockets are ready; the system's best where it is left out.
     """
 
     def __init__(
@@ -65,16 +79,22 @@ class Reactor:
         dispatcher: Dispatcher,
         settings: Settings,
         clock: Callable[[], float] | None = None,
+        poller: Poller | None = None,
     ) -> None:
         self.guests = 0
         self._dispatcher = dispatcher
-        self._goodbye = settings.timing.goodbye_ms / 1000
+        self.reload(settings)
         # Asking the clock itself takes half as long as asking trio for the time.
         self._clock = clock or trio.lowlevel.current_clock().current_time
-        self._poller = open_poller()
+        self.log = LimitedLog(self._clock)
+        self.faults = Faults(dispatcher.counters, self.log)
+        self.lives: Lives | None = Lives(self.log)
+        self._poller = poller or open_poller()
         self._connections: dict[int, Connection] = {}
         self._by_peer: dict[object, Connection] = {}
         self._alarm = dispatcher.alarm
+        self._backlog = dispatcher.effects.backlog
+        dispatcher.effects.write_early = self._write_and_settle
         self._leaving: Deadlines[Connection] = Deadlines(self._alarm)
         self._timer = trio.CancelScope()
         self._timer_deadline = math.inf
@@ -82,6 +102,10 @@ class Reactor:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self._goodbye = settings.timing.goodbye_ms / 1000
 
     # What the door and the server ask for.
 
@@ -94,23 +118,40 @@ class Reactor:
         """
         self._connections[connection.fd] = connection
         self._by_peer[connection.peer] = connection
+        connection.since = self._clock()
+        connection.bytes_in = len(received)
         connection.watched = READABLE
         self._poller.register(connection.fd, READABLE)
         if received:
-            self._handle(connection, received, self._clock())
+            try:
+                self._handle(connection, received, self._clock())
+            except Exception as error:  # noqa: BLE001 - see `_contain`
+                self._contain(connection, error)
         self.flush()
+
+    def evict(self, connection: Connection, reason: Reason, message: str) -> None:
+        """End a connection at once. What it is told, it is told if the system takes it at once."""
+        try:
+            self._dispatcher.close(connection.peer, reason, message, discard=True)
+        except Exception as error:  # noqa: BLE001 - see `_contain`
+            self._contain(connection, error)
+        self.flush()
+        if self._connections.get(connection.fd) is connection:
+            self._drop(connection)
 
     async def run(self) -> None:
         """Serve until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_timer)
+                nursery.start_soon(self.log.run)
                 fd = self._poller.fileno()
                 while True:
                     await trio.lowlevel.wait_readable(fd)
                     self._take_turn()
         finally:
             self._abandon_all()
+            self.log.tell_withheld()
 
     async def wait_empty(self) -> None:
         """Wait until no connection is left."""
@@ -148,10 +189,13 @@ class Reactor:
             connection = connections.get(fd)
             if connection is None:
                 continue  # Closed earlier in this batch.
-            if events & ~WRITABLE:
-                self._read(connection, now)
-            if events & WRITABLE and connections.get(fd) is connection:
-                self._write(connection)
+            try:
+                if events & ~WRITABLE:
+                    self._read(connection, now)
+                if events & WRITABLE and connections.get(fd) is connection:
+                    self._write(connection)
+            except Exception as error:  # noqa: BLE001 - see `_contain`
+                self._contain(connection, error)
         if found:
             self.flush()
         return found
@@ -161,7 +205,12 @@ class Reactor:
         # After a pause of the whole process (a suspended machine, a debugger) the answers to our
         # pings may be waiting to be read. They count.
         self.poll_once(now)
-        self._dispatcher.tick(now)
+        try:
+            self._dispatcher.tick(now)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end everybody
+            self.faults.report(error, "doing what had fallen due")
+            # What it left undone is due still. Not at once, or nothing else would ever be done.
+            self._alarm.time = now + _TRY_AGAIN
         for connection in self._leaving.due(now):
             self._drop(connection)
         self._alarm.time = min(self._alarm.time, self._leaving.next)
@@ -170,9 +219,7 @@ class Reactor:
     def flush(self) -> None:
         """Carry out the dispatcher's effects: write, pause, resume, close."""
         effects = self._dispatcher.effects
-        self._write_all(effects.to_flush)
-        if effects.overfull:
-            self._dispatcher.settle()
+        self._write_and_settle()
         # Closing tells others, and what they are told has to be written too.
         while effects.to_close:
             self._say_goodbyes()
@@ -187,16 +234,40 @@ class Reactor:
         for peer in to_flush:
             connection = self._by_peer.get(peer)
             if connection is not None and peer.outbox:
-                self._write(connection)
+                try:
+                    self._write(connection)
+                except Exception as error:  # noqa: BLE001 - see `_contain`
+                    self._contain(connection, error)
         to_flush.clear()
+
+    def _write_and_settle(self) -> None:
+        effects = self._dispatcher.effects
+        self._write_all(effects.to_flush)
+        if effects.overfull or self._backlog.bytes > self._backlog.budget:
+            try:
+                self._dispatcher.settle()
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end everybody
+                self.faults.report(error, "cutting slow receivers")
+            self._drop_evicted()
+
+    def _drop_evicted(self) -> None:
+        for peer in _take(self._dispatcher.effects.to_drop):
+            connection = self._by_peer.get(peer)
+            if connection is not None:
+                self._drop(connection)
 
     def _say_goodbyes(self) -> None:
         for peer in _take(self._dispatcher.effects.to_close):
             connection = self._by_peer.get(peer)
-            if connection is not None:
+            if connection is None:
+                continue
+            try:
                 connection.say_goodbye()
                 self._watch(connection, READABLE)
                 self._write(connection)
+            except Exception as error:  # noqa: BLE001 - see `_contain`
+                connection.closing = True
+                self._contain(connection, error)
 
     def _pause_and_resume(self) -> None:
         effects = self._dispatcher.effects
@@ -213,9 +284,10 @@ class Reactor:
             data = connection.sock.recv(_RECEIVE_SIZE)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            self._drop(connection)
+        except OSError as error:
+            self._break(connection, error)
             return
+        connection.bytes_in += len(data)
         if not data:
             self._end_of_file(connection)
         elif not connection.closing:
@@ -229,8 +301,11 @@ class Reactor:
         if peer.state is _CLOSED:
             return  # What the framing still owes the other side comes behind the DISCONNECT.
         replies = wire.take_replies()
-        if replies:
+        if replies and wire.finished:
+            # There is a close frame at the end of it, behind which nothing may come.
             self._dispatcher.effects.send(peer, replies)
+        elif replies:
+            self._dispatcher.effects.send_ahead(peer, replies)
         if wire.failure is not None:
             self._dispatcher.fail(peer, wire.failure)
         elif wire.finished:
@@ -243,14 +318,16 @@ class Reactor:
         peer = connection.peer
         try:
             written = connection.write()
-        except OSError:
-            self._drop(connection)
+        except OSError as error:
+            self._break(connection, error)
             return
         if peer.congested and peer.outbox_bytes < self._dispatcher.flow.low:
             self._dispatcher.flow.relieve(peer)
         if not written:
+            self._backlog.hold(peer)
             self._watch(connection, connection.watched | WRITABLE)
         elif connection.watched & WRITABLE:
+            self._backlog.release(peer)
             self._watch(connection, connection.watched & ~WRITABLE)
         if connection.closing and connection not in self._leaving:
             self._begin_leaving(connection)
@@ -276,6 +353,10 @@ class Reactor:
             connection.watched = events
             self._poller.modify(connection.fd, events)
 
+    def _break(self, connection: Connection, error: OSError) -> None:
+        connection.broken = error.strerror or str(error)
+        self._drop(connection)
+
     def _drop(self, connection: Connection) -> None:
         """Let go of a connection."""
         # Unregister before closing: file numbers are used again at once.
@@ -284,12 +365,39 @@ class Reactor:
         self._leaving.discard(connection)
         self._poller.unregister(connection.fd)
         connection.sock.close()
-        self._dispatcher.lost(connection.peer, self._clock())
+        self._backlog.release(connection.peer)
+        try:
+            if connection.on_drop is not None:
+                connection.on_drop()
+            now = self._clock()
+            self._dispatcher.lost(connection.peer, now)
+            if self.lives is not None:
+                self.lives.ended(connection, now)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end everybody
+            self.faults.report(error, f"letting go of connection {connection.peer.id}")
         if self._empty is not None and not self._connections:
             self._empty.set()
 
+    def _contain(self, connection: Connection, error: Exception) -> None:
+        """End a connection in the midst of which the broker itself has failed.
+
+        A fault of ours must not end everybody. What it has left half done is not known; so whoever
+        was served at the moment is taken out of everything, and its requests end.
+        """
+        peer = connection.peer
+        self.faults.report(error, f"serving connection {peer.id}")
+        try:
+            self._dispatcher.close(peer, Reason.UNKNOWN_ERROR, _FAULT)
+        except Exception as another:  # noqa: BLE001 - likewise
+            self.faults.report(another, f"closing connection {peer.id}")
+        told = peer.farewell is not None and not connection.closing
+        if not told and self._connections.get(connection.fd) is connection:
+            # It was taking leave already, or there is nothing to say: no more is tried.
+            self._drop(connection)
+
     def _abandon_all(self) -> None:
         for connection in list(self._connections.values()):
+            connection.broken = "the broker was ended at once"
             self._drop(connection)
         self._poller.close()
 

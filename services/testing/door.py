@@ -19,8 +19,8 @@ from broker.core.settings import Settings
 from broker.protocol.json_stream import JsonStream
 from broker.protocol.websocket import Role, WebSocketWire
 from broker.protocol.wire import Wire
-from broker.transport.connection import Connection
-from broker.transport.door import Door
+from broker.transport.admission import Admission
+from broker.transport.door import LAST_WORDS, Door, Guest
 from services.testing.links import Link
 from services.testing.reactor import MemoryPoller, MemoryReactor
 from services.testing.taps import EventTap
@@ -62,41 +62,45 @@ class MemoryDoor(Door):
         clock: Callable[[], float],
         poller: MemoryPoller,
     ) -> None:
-        super().__init__(dispatcher, reactor, settings, clock)
+        admission = Admission(settings.limits, dispatcher.counters)
+        super().__init__(dispatcher, reactor, settings, admission, clock)
         self._poller = poller
 
     async def admit_link(self, link: Link, watch: Watch) -> None:
         """Bring one connection as far as the reactor. Nothing a client does raises."""
-        deadline = self._clock() + self._timing.identify_ms / 1000
-        guest = _Guest(link, watch)
+        stream = _LinkStream(link, watch)
+        guest = self._enter(cast("trio.SocketStream", stream), None)
         self._reactor.guests += 1
         try:
-            with suppress(trio.BrokenResourceError), anyio.CancelScope(deadline=deadline):
-                await self._detect(cast("trio.SocketStream", guest), deadline)
+            with suppress(trio.BrokenResourceError):
+                with anyio.CancelScope(deadline=guest.deadline) as scope:
+                    guest.ticket.evict = scope.cancel
+                    await self._receive_first(guest)
+                if guest.last_words:
+                    with anyio.move_on_after(LAST_WORDS):
+                        await guest.stream.send_all(guest.last_words)
         finally:
             self._reactor.guests -= 1
+            self._part_with(guest)
             if not guest.handed_over:
                 link.socket.close()
 
-    def _hand_over(self, stream: Any, wire: Wire, received: bytes, deadline: float) -> None:  # noqa: ANN401 - `_Guest`
-        guest: _Guest = stream
-        guest.handed_over = True
-        link = guest.link
+    def _hand_over(self, guest: Guest, wire: Wire, received: bytes) -> None:
+        stream: Any = guest.stream
+        link = stream.link
         client: Wire = (
             JsonStream(_MESSAGE_LIMIT)
             if isinstance(wire, JsonStream)
             else WebSocketWire(Role.CLIENT, _MESSAGE_LIMIT)
         )
-        lane, watch = link.to_client, guest.watch
+        lane, watch = link.to_client, stream.watch
         lane.tap = EventTap(
             client, skip=lane.in_transit, watched=lambda: watch.watching, met=watch.met
         )
         self._poller.introduce(link.socket)
-        peer = self._dispatcher.open(wire, "memory", self._clock(), deadline)
-        sock = cast("socket.socket", link.socket)
-        self._reactor.adopt(Connection(sock, wire, peer), received)
+        self._adopt(guest, cast("socket.socket", link.socket), "memory", wire, received)
 
-    async def _refuse(self, stream: Any, answer: bytes) -> None:  # noqa: ANN401 - `_Guest`
+    async def _refuse(self, stream: Any, answer: bytes) -> None:  # noqa: ANN401 - `_LinkStream`
         with anyio.move_on_after(self._timing.goodbye_ms / 1000):
             await stream.send_all(answer)
             stream.link.to_client.finish()
@@ -104,13 +108,12 @@ class MemoryDoor(Door):
                 pass
 
 
-class _Guest:
+class _LinkStream:
     """A link while the door is busy with it: the part of a `trio.SocketStream` that it uses."""
 
     def __init__(self, link: Link, watch: Watch) -> None:
         self.link = link
         self.watch = watch
-        self.handed_over = False
 
     async def receive_some(self, size: int) -> bytes:
         """Wait for bytes; nothing means the end."""

@@ -7,9 +7,11 @@ senders, taking leave. Only what it asks "who is ready?" is another poller.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from broker.core.dispatcher import Dispatcher
 from broker.core.settings import Settings
+from broker.transport.faults import Faults
 from broker.transport.poller import READABLE, WRITABLE
 from broker.transport.reactor import Reactor
 from services.testing.links import MemorySocket
@@ -74,6 +76,14 @@ class MemoryPoller:
         """There is nothing to give back."""
 
 
+class _Unforgiving(Faults):
+    """A broker in service lives on with a fault of its own; a test is to fail of it."""
+
+    def report(self, error: Exception, doing: str) -> NoReturn:
+        """Raise it again."""
+        raise error
+
+
 class MemoryReactor(Reactor):
     """The reactor, on any event loop: its `run` is replaced by whoever calls `tick` and `turn`.
 
@@ -91,9 +101,10 @@ class MemoryReactor(Reactor):
         clock: Callable[[], float],
         poller: MemoryPoller,
     ) -> None:
-        super().__init__(dispatcher, settings, clock)
-        self._poller.close()
-        self._poller = poller
+        super().__init__(dispatcher, settings, clock, poller)
+        self.faults = _Unforgiving(dispatcher.counters, self.log)
+        # The output of a test is its own.
+        self.lives = None
 
     def turn(self, now: float) -> None:
         """Handle everything that is ready, and what has fallen due."""

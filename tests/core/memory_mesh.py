@@ -70,9 +70,10 @@ class MemoryMesh:
         self.dispatcher = Dispatcher(settings or Settings(tokens=TOKENS), new_id=ids.__next__)
         self.now = 1000.0
 
-    def connect(self) -> Client:
+    def connect(self, address: str = "memory", certificate_names: tuple[str, ...] = ()) -> Client:
         wire = JsonStream()
-        peer = self.dispatcher.open(wire, "memory", self.now, self.now + 5)
+        peer = self.dispatcher.open(wire, address, self.now, self.now + 5)
+        peer.certificate_names = certificate_names
         return Client(self, wire, peer)
 
     def join(self, group: str, **said: Any) -> Client:

@@ -25,6 +25,7 @@ SETTINGS = Settings(
     tokens=TOKENS,
     timing=TimingSettings(ping_ms=2000, stall_ms=1000),
     limits=LimitSettings(
+        message_bytes=16_384,
         requests_per_connection=8,
         requests=40,
         waiting_per_group=4,

@@ -32,7 +32,7 @@ def group_of(*peers: Peer) -> Balancer:
 
 def give(balancer: Balancer, peer: Peer, number: int = 1) -> list[Call]:
     """Put requests into a member's hands."""
-    calls = [Call(peer, f"{peer.id} {i}", None, 0.0, {}, peer) for i in range(number)]
+    calls = [Call(peer, f"{peer.id} {i}", None, 0.0, 0.0, {}, peer) for i in range(number)]
     for call in calls:
         peer.working[call] = None
     balancer.update(peer)

@@ -360,7 +360,7 @@ def test_without_echo_a_request_does_not_wait_for_its_requester_alone() -> None:
 
 # -- Those who do not read -------------------------------------------------------------------------
 
-LIMITS = LimitSettings(outbox_high_bytes=16_384, outbox_bytes=65_536)
+LIMITS = LimitSettings(message_bytes=32_768, outbox_high_bytes=16_384, outbox_bytes=65_536)
 TIMING = TimingSettings(ping_ms=10**9)
 
 
@@ -577,7 +577,7 @@ def test_a_sender_that_is_stalled_is_not_taken_for_dead() -> None:
     """While it is not read, its answers to pings cannot be seen."""
     settings = Settings(
         tokens=TOKENS,
-        limits=LimitSettings(outbox_high_bytes=1024, outbox_bytes=1 << 20),
+        limits=LimitSettings(outbox_high_bytes=1024),
         timing=TimingSettings(ping_ms=1000, stall_ms=5000),
     )
     mesh = MemoryMesh(settings)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from broker.core.deadlines import Alarm
 from broker.core.flow import Flow
 from broker.core.peer import Effects, Peer
+from broker.core.settings import LimitSettings, Settings
+from tests.core.memory_mesh import TOKENS, Client, MemoryMesh
 from tests.core.peers import make_peer
 
 HIGH, STALL = 100, 5.0
@@ -190,4 +192,67 @@ class FlowAgainstAModel(RuleBasedStateMachine):
 
 
 TestFlow: Any = FlowAgainstAModel.TestCase
-TestFlow.settings = settings(stateful_step_count=40)
+TestFlow.settings = hypothesis_settings(stateful_step_count=40)
+
+
+# -- Whoever asks, and does not read ---------------------------------------------------------------
+
+LIMITS = LimitSettings(message_bytes=32_768, outbox_high_bytes=16_384, outbox_bytes=1 << 20)
+
+
+def congested_worker() -> tuple[MemoryMesh, Client, Client]:
+    """Return someone whose outbox others have filled past the high mark, and one of those."""
+    mesh = MemoryMesh(Settings(tokens=TOKENS, limits=LIMITS))
+    asker, worker = mesh.join("askers"), mesh.join("workers")
+    while not worker.peer.congested:
+        asker.send(op=0, event="E", data="x" * 1000, intent=direct(worker))
+    assert (asker.peer.stalls, worker.peer.stalls) == (1, 0)
+    return mesh, asker, worker
+
+
+def direct(client: Client) -> dict[str, str]:
+    return {"target": "DIRECT", "identifier": client.id}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"op": 3, "id": "1"},
+        {"op": 0, "id": "1", "event": "E"},
+        {"op": 0, "event": "WHOAMI", "intent": {"target": "DIRECT", "identifier": "$broker"}},
+    ],
+    ids=["a PING", "an error", "a question"],
+)
+def test_an_answer_does_not_make_a_slow_receiver_of_one_that_others_have_filled(
+    frame: dict[str, Any],
+) -> None:
+    """It would not be read then, and could not do the work that empties its outbox."""
+    _, _, worker = congested_worker()
+    before = worker.peer.outbox_bytes
+    worker.send(**frame)
+    assert worker.peer.outbox_bytes > before
+    assert worker.peer.stalls == 0
+
+
+def test_of_what_it_asked_for_itself_nobody_leaves_more_than_the_high_mark() -> None:
+    _, _, worker = congested_worker()
+    others = worker.peer.outbox_bytes
+    while not worker.peer.stalls:
+        assert worker.peer.outbox_bytes - others <= LIMITS.outbox_high_bytes
+        worker.send(op=3, id="x" * 64)
+    assert worker.peer.outbox_bytes - others <= LIMITS.outbox_high_bytes + 100
+
+
+def test_who_has_read_its_answers_may_ask_again() -> None:
+    mesh = MemoryMesh(Settings(tokens=TOKENS, limits=LIMITS))
+    client = mesh.join("demo")
+    for _ in range(10):
+        while client.peer.outbox_bytes < LIMITS.outbox_high_bytes - 100:
+            client.send(op=3, id="x" * 64)
+        client.take()
+    assert client.peer.stalls == 0
+
+
+def test_receivers_that_went_past_the_mark_are_counted() -> None:
+    mesh, _, _ = congested_worker()
+    assert mesh.dispatcher.statistics().congestions == 1

@@ -78,8 +78,32 @@ def test_one_that_has_expired_is_forgotten() -> None:
     heartbeat.watch(peer)
     for now in (10.5, 21.0):
         list(heartbeat.tick(now))
-    assert heartbeat._pinged_at == {}
+    assert heartbeat._pinged == {}
     assert list(heartbeat.tick(1000.0)) == []
+
+
+def test_one_that_takes_what_waits_for_it_is_given_time() -> None:
+    """The PING is on its way behind what its connection holds already."""
+    heartbeat, peer = Heartbeat(10.0, Alarm()), make_peer()
+    heartbeat.watch(peer)
+    assert [expired for _, expired in heartbeat.tick(10.5)] == [PING]
+    for now in (21.0, 31.5, 42.0):
+        peer.taken += 1
+        assert list(heartbeat.tick(now)) == []
+    # Since it has stopped to take anything, it has had the whole time again.
+    assert [expired for _, expired in heartbeat.tick(52.5)] == [EXPIRED]
+
+
+def test_one_that_took_something_and_then_answers_is_pinged_anew() -> None:
+    heartbeat, peer = Heartbeat(10.0, Alarm()), make_peer()
+    heartbeat.watch(peer)
+    assert [expired for _, expired in heartbeat.tick(10.5)] == [PING]
+    peer.taken += 1
+    assert list(heartbeat.tick(21.0)) == []
+    peer.last_heard = 22.0
+    assert list(heartbeat.tick(31.5)) == []
+    assert [expired for _, expired in heartbeat.tick(32.5)] == [PING]
+    assert [expired for _, expired in heartbeat.tick(43.0)] == [EXPIRED]
 
 
 def test_a_ping_may_lead_to_another_being_forgotten() -> None:

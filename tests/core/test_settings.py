@@ -65,7 +65,7 @@ def test_an_address_is_taken_apart(
     ],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match=r"is no address: write tcp://127.0.0.1:8420 or unix:"):
+    with pytest.raises(ValueError, match=r"is no address: write tcp://127.0.0.1:8420, tls://"):
         ListenerSettings(address)
 
 
@@ -107,6 +107,13 @@ def test_a_token_does_not_show_its_hash() -> None:
         (LimitSettings, "waiting_per_group", 0),
         (LimitSettings, "waiting_bytes", 0),
         (LimitSettings, "outbox_high_bytes", 1024),
+        (LimitSettings, "connections_per_address", 1),
+        (LimitSettings, "unidentified_connections", 1),
+        (LimitSettings, "accepts_per_second", 1),
+        (LimitSettings, "failures_per_address", 0),
+        (LimitSettings, "nesting", 8),
+        (LimitSettings, "messages_per_second", 1),
+        (LimitSettings, "bytes_per_second", 1),
     ],
 )
 def test_every_number_has_a_floor(table: type[Any], key: str, smallest: int) -> None:
@@ -118,13 +125,34 @@ def test_every_number_has_a_floor(table: type[Any], key: str, smallest: int) -> 
 def test_the_floors_are_tested_for_every_number() -> None:
     numbers = [*attrs.fields(TimingSettings), *attrs.fields(LimitSettings)]
 
-    assert len(numbers) == 15  # those above, and outbox_bytes below
+    assert len(numbers) == 23  # those above, and outbox_bytes and outboxes_bytes below
 
 
 def test_a_receiver_is_slowed_down_before_it_is_cut() -> None:
-    assert LimitSettings(outbox_high_bytes=2048, outbox_bytes=2048).outbox_bytes == 2048
+    limits = LimitSettings(message_bytes=1024, outbox_high_bytes=2048, outbox_bytes=2048)
+    assert limits.outbox_bytes == 2048
     with pytest.raises(ValueError, match="outbox_bytes must be at least outbox_high_bytes"):
-        LimitSettings(outbox_high_bytes=2048, outbox_bytes=2047)
+        LimitSettings(message_bytes=1024, outbox_high_bytes=2048, outbox_bytes=2047)
+
+
+def test_an_outbox_has_room_for_the_largest_message() -> None:
+    assert LimitSettings(message_bytes=(16 << 20) - 1024).outbox_bytes == 16 << 20
+    with pytest.raises(ValueError, match="at least message_bytes and 1024 more"):
+        LimitSettings(message_bytes=(16 << 20) - 1023)
+
+
+def test_all_outboxes_have_room_for_one() -> None:
+    assert LimitSettings(outboxes_bytes=16 << 20).outboxes_bytes == 16 << 20
+    with pytest.raises(ValueError, match="outboxes_bytes must be at least outbox_bytes"):
+        LimitSettings(outboxes_bytes=(16 << 20) - 1)
+
+
+@pytest.mark.parametrize("nesting", [7, 501])
+def test_nesting_is_neither_too_small_for_anything_nor_too_deep_for_the_parser(
+    nesting: int,
+) -> None:
+    with pytest.raises(ValueError, match="nesting"):
+        LimitSettings(nesting=nesting)
 
 
 def test_there_is_something_to_listen_on() -> None:

@@ -27,7 +27,7 @@ TOKEN: Final = "secret"
 SETTINGS: Final = Settings(
     tokens=(TokenSettings(hash_token(TOKEN)),),
     # What is sent is read at once, so no limit is ever met.
-    limits=LimitSettings(outbox_high_bytes=1 << 40, outbox_bytes=1 << 40),
+    limits=LimitSettings(outbox_high_bytes=1 << 40, outbox_bytes=1 << 40, outboxes_bytes=1 << 40),
 )
 
 Item = tuple[str, int, str, str | None, bytes]

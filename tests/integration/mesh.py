@@ -261,6 +261,14 @@ class LibraryWebSocket(_StreamClient):
                     self.close_code, self.close_text = received.code, received.reason
                 return None
 
+    async def receive_frames(self) -> list[Frame]:
+        """Return the frames that come next, of whatever kind; none at the end."""
+        while not self._frames:
+            if not await self._exchange():
+                return []
+        frames, self._frames = self._frames, []
+        return frames
+
     async def _exchange(self) -> bool:
         await self._send_all()
         data = await self.receive_bytes()

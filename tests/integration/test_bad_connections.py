@@ -343,7 +343,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up(
 ) -> None:
     """Whoever makes the broker answer and does not read is a slow receiver like any other."""
     broker = await start_broker(
-        limits=LimitSettings(outbox_high_bytes=65_536, outbox_bytes=1 << 20)
+        limits=LimitSettings(outbox_high_bytes=65_536, outbox_bytes=2 << 20)
     )
     bystanders = await Bystanders.join(broker)
     client = await (broker.raw() if door == "stream" else broker.handmade())

@@ -211,11 +211,11 @@ IDENTIFY_FAILURES = {
     ),
     "a group of others": (
         identify('{"token":"two","group":"three"}'),
-        "data.group: this token may not join 'three'",
+        "data.group: you may not join 'three'",
     ),
     "the only group in another case": (
         identify('{"token":"one","group":"One"}'),
-        "data.group: this token may not join 'One'",
+        "data.group: you may not join 'One'",
     ),
     "name empty": (
         identify('{"token":"any","group":"a","name":""}'),
@@ -515,7 +515,9 @@ async def test_a_receiver_past_its_limit(
     start_broker: StartBroker, mock_clock: MockClock, door: str
 ) -> None:
     """The clock stands still: it is the amount alone."""
-    broker = await start_broker(limits=LimitSettings(outbox_high_bytes=65_536, outbox_bytes=65_536))
+    broker = await start_broker(
+        limits=LimitSettings(message_bytes=32_768, outbox_high_bytes=65_536, outbox_bytes=65_536)
+    )
     bystanders = await Bystanders.join(broker)
     sender, receiver = await broker.join("tcp"), await broker.join(door)
     closed = broker.server.dispatcher.counters.closed
@@ -565,7 +567,7 @@ async def test_a_receiver_that_never_reads_again_is_let_go(
     """It is told; if it does not take that either, its time for goodbyes runs out."""
     broker = await start_broker(
         timing=TimingSettings(goodbye_ms=2000),
-        limits=LimitSettings(outbox_high_bytes=65_536, outbox_bytes=65_536),
+        limits=LimitSettings(message_bytes=32_768, outbox_high_bytes=65_536, outbox_bytes=65_536),
     )
     bystanders = await Bystanders.join(broker)
     sender, receiver = await broker.join("tcp"), await broker.join(door)

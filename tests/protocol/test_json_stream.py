@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.protocol import json_stream
 from broker.protocol.codec import Envelope, Message, Refusal, decode, decode_lines, encode
 from broker.protocol.errors import Reason, RemoteProtocolError
 from broker.protocol.json_stream import JsonStream, frame_line, frame_lines
@@ -308,13 +307,13 @@ class Meter(JsonStream):
             self.decoded += len(message)
             return decode(message)
 
-        def counting_decode_lines(block: bytes) -> Sequence[Envelope]:
+        def counting_decode_lines(block: bytes) -> list[Envelope]:
             self.decoded += len(block)
             return original(block)
 
         original = decode_lines
-        monkeypatch.setattr(json_stream, "decode", counting_decode)
-        monkeypatch.setattr(json_stream, "decode_lines", counting_decode_lines)
+        self._decode = counting_decode
+        self._decode_lines = counting_decode_lines
 
     def _match_end(self, pattern: re.Pattern[bytes], position: int) -> int:
         end = super()._match_end(pattern, position)

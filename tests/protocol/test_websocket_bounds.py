@@ -155,3 +155,16 @@ def test_control_frames_do_not_count_as_fragments() -> None:
     for _ in range(20):
         wire.receive(frame(PING) * 1000)
     assert len(wire.receive(frame(CONTINUATION, b"3}"))) == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_only_the_first_message_has_the_first_ones_bound_where_that_is_the_larger_one(
+    together: bool,
+) -> None:
+    wire = WebSocketWire(Role.SERVER, limit=1024, first_limit=4096)
+    first, second = frame(TEXT, event("x" * 3000)), frame(TEXT, event("y" * 1024))
+    pieces = [first + second] if together else [first, second]
+    messages = [message for piece in pieces for message in wire.receive(piece)]
+    assert data_of(messages) == ["x" * 3000]
+    assert wire.failure is not None
+    assert wire.failure.close_code == 1009

@@ -252,7 +252,7 @@ async def test_dialing_during_a_fault(mesh: TestMesh) -> None:
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_a_slow_consumer(backend: Backend) -> None:
     """The broker's own flow control: it holds back the sender, then cuts the receiver."""
-    limits = LimitSettings(outbox_high_bytes=100_000, outbox_bytes=1_000_000)
+    limits = LimitSettings(message_bytes=100_000, outbox_high_bytes=100_000, outbox_bytes=1_000_000)
 
     async def main() -> None:
         async with TestMesh(Settings(limits=limits)) as mesh:

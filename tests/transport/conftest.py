@@ -21,6 +21,6 @@ def tight() -> Iterator[Rig]:
     """A rig with small outboxes and short times."""
     with Rig(
         TimingSettings(goodbye_ms=2000, stall_ms=3000),
-        LimitSettings(outbox_high_bytes=65_536, outbox_bytes=262_144),
+        LimitSettings(message_bytes=131_072, outbox_high_bytes=65_536, outbox_bytes=262_144),
     ) as rig:
         yield rig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import Any
+from typing import Any, Protocol, Self
 
 import attrs
 
@@ -19,7 +19,7 @@ from broker.transport.connection import Connection
 from broker.transport.poller import WRITABLE
 from broker.transport.reactor import Reactor
 
-__all__ = ["IDENTIFY", "Far", "Rig", "event"]
+__all__ = ["IDENTIFY", "Far", "FarSocket", "Rig", "event"]
 
 IDENTIFY = b'{"op":1,"data":{"token":"secret","group":"demo"}}'
 
@@ -34,6 +34,20 @@ def event(receiver: str, size: int = 0, id: str = "1") -> bytes:
     )
 
 
+class FarSocket(Protocol):
+    """What the other end of a connection is to the tests."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
 @attrs.define(eq=False)
 class Far:
     """The other end of a connection.
@@ -45,7 +59,7 @@ class Far:
         ended: the broker has shut its side.
     """
 
-    sock: socket.socket
+    sock: FarSocket
     wire: Wire
     connection: Connection
     received: bytearray = attrs.field(factory=bytearray)
@@ -122,9 +136,15 @@ class Rig:
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         wire: Wire = WebSocketWire(Role.SERVER) if websocket else JsonStream()
         peer = self.dispatcher.open(wire, "pair", self.now, self.now + 5)
-        connection = Connection(near, wire, peer)
+        connection, sock = self.make_ends(near, far, wire, peer)
         self.reactor.adopt(connection, received)
-        return Far(far, WebSocketWire(Role.CLIENT) if websocket else JsonStream(), connection)
+        return Far(sock, WebSocketWire(Role.CLIENT) if websocket else JsonStream(), connection)
+
+    def make_ends(
+        self, near: socket.socket, far: socket.socket, wire: Wire, peer: Peer
+    ) -> tuple[Connection, FarSocket]:
+        """Return what the reactor gets of a new connection, and what the client gets."""
+        return Connection(near, wire, peer), far
 
     def join(self, *, websocket: bool = False, buffer: int | None = None) -> Far:
         """Connect, identify, and read the answer."""
@@ -151,7 +171,7 @@ class Rig:
         self.reactor.tick(self.now)
         self.reactor._arm_timer()
 
-    def __enter__(self) -> Rig:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:

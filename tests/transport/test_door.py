@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 
 import attrs
 import pytest
@@ -18,6 +19,7 @@ from broker.core.authentication import hash_token
 from broker.core.dispatcher import Dispatcher
 from broker.core.peer import PeerState
 from broker.core.settings import LimitSettings, Settings, TimingSettings, TokenSettings
+from broker.transport.admission import Admission
 from broker.transport.door import Door, _address_of
 from broker.transport.reactor import Reactor
 from tests.transport.rig import IDENTIFY
@@ -47,6 +49,7 @@ class House:
     dispatcher: Dispatcher
     reactor: Reactor
     door: Door
+    admission: Admission
     admitted: int = 0
 
     def knock(self) -> trio.SocketStream:
@@ -54,6 +57,12 @@ class House:
         near, far = socket.socketpair()
         self.nursery.start_soon(self._admit, _stream(near))
         return _stream(far)
+
+    async def knock_next(self, stack: AsyncExitStack) -> trio.SocketStream:
+        """Have somebody at the door, behind all who are there: trio starts tasks in any order."""
+        far = await stack.enter_async_context(self.knock())
+        await wait_all_tasks_blocked()
+        return far
 
     async def _admit(self, stream: trio.SocketStream) -> None:
         await self.door.admit(stream)
@@ -73,7 +82,9 @@ async def house(mock_clock: MockClock) -> AsyncIterator[House]:
         dispatcher = Dispatcher(SETTINGS)
         reactor = Reactor(dispatcher, SETTINGS)
         nursery.start_soon(reactor.run)
-        yield House(nursery, dispatcher, reactor, Door(dispatcher, reactor, SETTINGS))
+        admission = Admission(SETTINGS.limits, dispatcher.counters)
+        door = Door(dispatcher, reactor, SETTINGS, admission)
+        yield House(nursery, dispatcher, reactor, door, admission)
         nursery.cancel_scope.cancel()
 
 
@@ -184,9 +195,14 @@ async def test_a_rejection_arrives_although_more_was_sent(
         assert house.admitted == 2
 
 
-async def test_who_is_at_the_door_counts_as_a_connection(house: House) -> None:
-    async with house.knock() as first, house.knock() as second, house.knock() as third:
-        await wait_all_tasks_blocked()
+# -- Room ------------------------------------------------------------------------------------------
+
+
+async def test_who_is_at_the_door_counts_as_a_connection(
+    house: House, mock_clock: MockClock
+) -> None:
+    async with AsyncExitStack() as stack:
+        first, second, third = [await house.knock_next(stack) for _ in range(3)]
         assert house.reactor.guests == 3
         await third.send_all(IDENTIFY)
         assert b"TRY_AGAIN_LATER" in await read_all(third)
@@ -196,9 +212,112 @@ async def test_who_is_at_the_door_counts_as_a_connection(house: House) -> None:
         await first.send_all(IDENTIFY)
         assert (await second.receive_some()).startswith(b'{"op":1,')
         assert (await first.receive_some()).startswith(b'{"op":1,')
+        # However long they have been there: they are known, and make room for nobody.
+        mock_clock.jump(2)
         async with house.knock() as fourth:
             await fourth.send_all(REQUEST)
-            assert (await read_all(fourth)).startswith(b"HTTP/1.1 503 ")
+            answer = await read_all(fourth)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 5\r\n" in answer
+            assert answer.endswith(
+                b"\r\n\r\nthe broker has as many connections as it may; try again later\n"
+            )
+
+
+async def test_who_was_refused_and_says_nothing_is_not_waited_for(
+    house: House, mock_clock: MockClock
+) -> None:
+    async with house.knock(), house.knock():
+        await wait_all_tasks_blocked()
+        async with house.knock() as third:
+            await wait_all_tasks_blocked()
+            mock_clock.jump(2.01)
+            assert await read_all(third) == b""
+            await wait_all_tasks_blocked()
+            assert house.admitted == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "answered", "told"),
+    [
+        (b"", b"", b""),
+        (REQUEST[:-1], b"", b"HTTP/1.1 503 "),
+        (REQUEST, b"HTTP/1.1 101 ", b'{"op":2,"data":"TRY_AGAIN_LATER"'),
+        (b"{", b"", b'{"op":2,"data":"TRY_AGAIN_LATER"'),
+    ],
+    ids=["silent", "in the handshake", "websocket", "stream"],
+)
+async def test_who_does_not_identify_himself_makes_room(
+    house: House, mock_clock: MockClock, said: bytes, answered: bytes, told: bytes
+) -> None:
+    async with AsyncExitStack() as stack:
+        oldest, other = [await house.knock_next(stack) for _ in range(2)]
+        await oldest.send_all(said)
+        await wait_all_tasks_blocked()
+        if answered:
+            assert (await oldest.receive_some()).startswith(answered)
+        await other.send_all(IDENTIFY)
+        assert (await other.receive_some()).startswith(b'{"op":1,')
+        mock_clock.jump(1.01)
+        async with house.knock() as newcomer:
+            await newcomer.send_all(IDENTIFY)
+            assert (await newcomer.receive_some()).startswith(b'{"op":1,')
+            last_words = await read_all(oldest)
+            assert told in last_words
+            assert bool(told) == bool(last_words)
+            assert len(house.reactor) == 2
+            assert house.reactor.guests == 0
+            assert house.dispatcher.counters.turned_away["evicted"] == 1
+
+
+async def test_who_has_been_told_what_is_wrong_is_not_told_more(
+    house: House, mock_clock: MockClock
+) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = [await house.knock_next(stack) for _ in range(2)]
+        await first.send_all(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await second.send_all(IDENTIFY)
+        assert (await second.receive_some()).startswith(b'{"op":1,')
+        mock_clock.jump(1.01)
+        await wait_all_tasks_blocked()
+        third = await house.knock_next(stack)
+        await third.send_all(IDENTIFY)
+        assert (await third.receive_some()).startswith(b'{"op":1,')
+        answer = await read_all(first)
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert b"503" not in answer
+        assert house.dispatcher.counters.turned_away["evicted"] == 1
+        assert house.dispatcher.counters.faults == 0
+
+
+async def test_after_a_reload_other_limits_hold(house: House) -> None:
+    async with AsyncExitStack() as stack:
+        members = [await house.knock_next(stack) for _ in range(2)]
+        for member in members:
+            await member.send_all(IDENTIFY)
+            assert (await member.receive_some()).startswith(b'{"op":1,')
+        house.door.reload(attrs.evolve(SETTINGS, limits=LimitSettings(connections=3)))
+        third = await house.knock_next(stack)
+        await third.send_all(IDENTIFY)
+        assert (await third.receive_some()).startswith(b'{"op":1,')
+        house.door.reload(SETTINGS)
+        fourth = await house.knock_next(stack)
+        await fourth.send_all(IDENTIFY)
+        assert b"TRY_AGAIN_LATER" in await read_all(fourth)
+        assert len(house.reactor) == 3, "nobody is sent away for it"
+
+
+async def test_a_place_is_given_back_whatever_became_of_its_holder(house: House) -> None:
+    for said in (b"", b"GET", REQUEST[:-1], REQUEST, b"POST / HTTP/1.1\r\n\r\n", b"{", IDENTIFY):
+        for _ in range(3):
+            async with house.knock() as far:
+                if said:
+                    await far.send_all(said)
+                await wait_all_tasks_blocked()
+                assert len(house.admission) == 1
+            await wait_all_tasks_blocked()
+            assert len(house.admission) == 0, said
+            assert house.admission.unidentified == 0
 
 
 async def test_cancelled_at_the_door(house: House) -> None:

@@ -23,20 +23,20 @@ async def test_closing_twice_leaves_a_successor_alone(path: Path) -> None:
     """A broker that drains takes its time; the next one may be listening before it has ended."""
     settings = ListenerSettings(f"unix://{path}")
     (first,) = await open_listeners(settings)
-    await first.aclose()
+    first.close()
     assert not path.exists()
     (second,) = await open_listeners(settings)
-    await first.aclose()
+    first.close()
     assert path.exists()
     await (await trio.open_unix_socket(str(path))).aclose()
-    await second.aclose()
+    second.close()
     assert not path.exists()
 
 
 async def test_a_path_that_somebody_has_removed(path: Path) -> None:
     (listener,) = await open_listeners(ListenerSettings(f"unix://{path}"))
     path.unlink()
-    await listener.aclose()
+    listener.close()
 
 
 async def test_a_host_may_stand_for_several_addresses() -> None:
@@ -47,7 +47,7 @@ async def test_a_host_may_stand_for_several_addresses() -> None:
         assert addresses
     finally:
         for listener in listeners:
-            await listener.aclose()
+            listener.close()
 
 
 async def test_what_a_failure_says() -> None:

@@ -56,7 +56,7 @@ def test_writing_goes_on_where_it_stopped(rig: Rig) -> None:
         sender.send(event(receiver.id, 10_000, str(number)))
         rig.poll()
     assert receiver.waits_to_write
-    assert receiver.connection.partial
+    assert receiver.peer.partial
     assert not rig.poll(), "not until something is read"
     ids = []
     for _ in range(10_000):
@@ -386,7 +386,8 @@ def test_a_receiver_is_not_cut_for_what_could_be_written_to_it() -> None:
 
     The receiver cannot be slow yet: nothing has been sent to it that it has not read.
     """
-    with Rig(limits=LimitSettings(outbox_high_bytes=65_536, outbox_bytes=262_144)) as rig:
+    limits = LimitSettings(message_bytes=131_072, outbox_high_bytes=65_536, outbox_bytes=262_144)
+    with Rig(limits=limits) as rig:
         receiver = rig.join()
         senders = [rig.join() for _ in range(6)]
         for sender in senders:
@@ -437,7 +438,7 @@ def test_the_other_poller(monkeypatch: pytest.MonkeyPatch, websocket: bool) -> N
     for case in cases:
         with Rig(
             TimingSettings(goodbye_ms=2000, stall_ms=3000),
-            LimitSettings(outbox_high_bytes=65_536, outbox_bytes=1 << 20),
+            LimitSettings(outbox_high_bytes=65_536, outbox_bytes=2 << 20),
         ) as rig:
             assert isinstance(rig.reactor._poller, _SelectorPoller)
             case(rig)
