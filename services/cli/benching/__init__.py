@@ -1,0 +1,1 @@
+"""Behind `switchboard bench`: the traffic, the processes that make it, and the report."""
