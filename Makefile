@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench fuzz soak clean
 .DEFAULT_GOAL := demo
 
 # The virtual environment is remade when the dependencies change.
 $(VENV)/.base: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[chat]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml
@@ -19,6 +19,7 @@ $(VENV)/.dev: pyproject.toml
 
 demo: $(VENV)/.base
 	$(BIN)/python -m examples.demo
+	$(BIN)/switchboard demo --any-port
 
 test: lint
 	$(BIN)/python -m pytest
@@ -34,6 +35,22 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.run
+
+# `make test` has a short run of each; docs/reliability.md tells of the long ones. What the fuzzers
+# have learnt stays in .fuzz, for the next time.
+FUZZ_MINUTES ?= 60
+SOAK_MINUTES ?= 10
+
+$(VENV)/.fuzz: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	touch $(VENV)/.base $(VENV)/.dev $@
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -29,8 +29,8 @@ from broker.core.access_settings import PermissionSettings, TokenSettings
 from broker.core.authentication import hash_token
 from broker.core.settings import DEFAULT_PORT, ListenerSettings, Settings
 from broker.exposure import exposures
-from broker.logs import FORMATS, LEVELS, configure_logs
-from broker.server import ActivationError, ListenError
+from broker.logs import FORMATS, LEVELS, logs_written_to
+from broker.server import ActivationError, ListenError, OpsPortError
 from broker.service_manager import ServiceManager
 from broker.serving import run_until_signal, warn_of_certificates
 from broker.settings_loader import TOKEN_VARIABLE, SettingsError, load_settings
@@ -126,7 +126,6 @@ def serve(
     once, with 128 + the signal's number. SIGHUP: reads the configuration again; one that is wrong
     is refused whole.
     """
-    configure_logs(log_level, sys.stderr, log_format)
     try:
         settings = load_settings(config, os.environ, listen=listen)
         generated = None if _has_credentials(settings) else _new_token()
@@ -153,9 +152,12 @@ def serve(
         reload = None if config is None else load
         inherited = take_inherited_sockets(os.environ, os.getpid())
         manager = ServiceManager(os.environ, os.getpid())
-        ended_by = trio.run(run_until_signal, settings, announce, reload, inherited, manager)
+        with logs_written_to(sys.stderr, log_level, log_format):
+            ended_by = trio.run(run_until_signal, settings, announce, reload, inherited, manager)
     except ActivationError as error:
         _fail(str(error))
+    except OpsPortError as error:
+        _fail(f'{error}; set ops.address to another one, or to "" for none')
     except ListenError as error:
         _fail(f"{error}; {listen_hint(error)}")
     except TlsSettingsError as error:
@@ -300,8 +302,11 @@ def token() -> None:
     "--group", "groups", multiple=True, help="A group that the holder may join; without, any."
 )
 @click.option("--stats", is_flag=True, help="Let the holder read the broker's STATS.")
+@click.option("--drain", is_flag=True, help="Let the holder DRAIN services, and the broker.")
 @click.option("--json", "as_json", is_flag=True, help="Write all of it to stdout, as JSON.")
-def new_token(name: str, groups: tuple[str, ...], stats: bool, as_json: bool) -> None:
+def new_token(
+    *, name: str, groups: tuple[str, ...], stats: bool, drain: bool, as_json: bool
+) -> None:
     """Make a token, shown this once, and the lines for the configuration that let it in.
 
     The token goes to stdout, the lines to stderr; both can be redirected. The configuration holds a
@@ -313,7 +318,7 @@ def new_token(name: str, groups: tuple[str, ...], stats: bool, as_json: bool) ->
             sha256=hash_token(made),
             name=name,
             groups=groups,
-            permissions=PermissionSettings(stats=stats),
+            permissions=PermissionSettings(stats=stats, drain=drain),
         )
         table = token_table(settings)
     except ValueError as error:

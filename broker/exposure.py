@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from broker.core.authentication import hash_token
-from broker.core.settings import ListenerSettings, Settings
+from broker.core.settings import ListenerSettings, OpsSettings, Settings
 
 __all__ = ["SHORTEST_TOKEN", "exposures"]
 
@@ -59,9 +60,38 @@ def exposures(settings: Settings, *, environment_token: str | None, made_up: boo
     Returns:
         One line each, with what to do. Nothing where no other machine can reach the broker.
     """
-    exposed = [listener for listener in settings.listeners if _reachable(listener)]
-    if not exposed:
+    exposed = [listener for listener in settings.listeners if _reachable(listener.tcp_address)]
+    return [
+        *(
+            _listener_problems(settings, exposed, environment_token, made_up=made_up)
+            if exposed
+            else []
+        ),
+        *_ops_problems(settings.ops),
+    ]
+
+
+def _ops_problems(ops: OpsSettings) -> list[str]:
+    """What is wrong with the ops port: it tells who is connected, and how much goes on."""
+    if not _reachable(ops.host_and_port):
         return []
+    reached = f"{ops.address}, the ops port, can be reached from other machines"
+    if ops.token_sha256 is None:
+        problem = f"{reached}, and anybody could read it: set ops.token_sha256, for which "
+        return [f"{problem}`switchboard token new` makes a token{_HOW}"]
+    if ops.token_sha256 in {hash_token(token) for token in _WELL_KNOWN}:
+        problem = f"the token of ops.token_sha256 is one that everybody knows, and {reached}"
+        return [f"{problem}: make one with `switchboard token new`{_HOW}"]
+    return []
+
+
+def _listener_problems(
+    settings: Settings,
+    exposed: Sequence[ListenerSettings],
+    environment_token: str | None,
+    *,
+    made_up: bool,
+) -> list[str]:
     problems = [
         f"{listener.address} can be reached from other machines, and has no TLS: "
         f"use tls:// with certificate and key, or a proxy in front of tcp://127.0.0.1{_HOW}"
@@ -89,11 +119,11 @@ def exposures(settings: Settings, *, environment_token: str | None, made_up: boo
     return problems
 
 
-def _reachable(listener: ListenerSettings) -> bool:
-    """Whether other machines can reach an address."""
-    if listener.tcp_address is None:
+def _reachable(address: tuple[str, int] | None) -> bool:
+    """Whether other machines can reach a host and port."""
+    if address is None:
         return False
-    host, port = listener.tcp_address
+    host, port = address
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

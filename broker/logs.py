@@ -8,18 +8,58 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import Final, TextIO, cast
+from collections.abc import Iterator
+from typing import Final, Protocol, TextIO, cast
 
 import structlog
 
-__all__ = ["FORMATS", "LEVELS", "configure_logs"]
+from broker.log_writer import LogWriter
+
+__all__ = ["FORMATS", "LEVELS", "configure_logs", "logs_written_to"]
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 FORMATS: Final = ("auto", "console", "json")
 
 
-def configure_logs(level: str, stream: TextIO, style: str = "auto") -> None:
+class LogStream(Protocol):
+    """What is asked of a stream that a log is written to."""
+
+    def isatty(self) -> bool:
+        """Whether people read it as it is written."""
+        ...
+
+    def write(self, text: str, /) -> int:
+        """Write a line, with its end."""
+        ...
+
+    def flush(self) -> None:
+        """Hold back nothing."""
+        ...
+
+
+@contextlib.contextmanager
+def logs_written_to(stream: TextIO, level: str, style: str = "auto") -> Iterator[None]:
+    """Send the log of the whole process to a stream, from a thread where it is a real file.
+
+    Args:
+        stream: as a rule stderr.
+        level: see `configure_logs`.
+        style: likewise.
+    """
+    try:
+        number = stream.fileno()
+    except OSError:
+        # It is one in memory.
+        configure_logs(level, stream, style)
+        yield
+        return
+    with LogWriter(number) as writer:
+        configure_logs(level, writer, style)
+        yield
+
+
+def configure_logs(level: str, stream: LogStream, style: str = "auto") -> None:
     """Send the log of the whole process to `stream`.
 
     Args:
@@ -43,6 +83,7 @@ def configure_logs(level: str, stream: TextIO, style: str = "auto") -> None:
         else [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _put_first,
             structlog.processors.JSONRenderer(default=str),
         ]
     )
@@ -69,10 +110,18 @@ def _show_as_text(
     return entry
 
 
+def _put_first(
+    _logger: object, _method: str, entry: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Let lines begin with what they all have."""
+    first = {key: entry.pop(key) for key in ("timestamp", "level", "event") if key in entry}
+    return {**first, **entry}
+
+
 class _Forgiving:
     """A stream that may fail: a full disk or a closed pipe must not end the broker."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: LogStream) -> None:
         self._stream = stream
 
     def write(self, text: str) -> None:

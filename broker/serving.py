@@ -15,8 +15,9 @@ from typing import Final
 import structlog
 import trio
 
+from broker import __version__
 from broker.core.settings import Settings
-from broker.server import ActivationError, ListenError, Server
+from broker.server import ActivationError, ListenError, OpsPortError, Server
 from broker.service_manager import ServiceManager
 from broker.settings_loader import SettingsError
 from broker.transport.activation import InheritedSockets
@@ -55,14 +56,16 @@ async def run_until_signal(
 
     Raises:
         ListenError: an address can't be listened on.
+        OpsPortError: nor can that of the ops port.
         TlsSettingsError: a certificate or a key can't be used.
         ActivationError: a socket was handed over that no listener has the address of.
     """
+    manager = manager or ServiceManager({}, 0)
     tracing = structlog.get_logger().is_enabled_for(logging.DEBUG)
-    server = Server(settings, RequestLog() if tracing else None, inherited)
+    server = Server(settings, RequestLog() if tracing else None, inherited, ops_by_default=True)
     ready = trio.Event()
     ended_by: int | None = None
-    failure: ActivationError | ListenError | TlsSettingsError | None = None
+    failure: ActivationError | ListenError | OpsPortError | TlsSettingsError | None = None
     hang_up = [] if _RELOAD_SIGNAL is None else [_RELOAD_SIGNAL]
     stop_signals = _STOP_SIGNALS if load is not None else (*_STOP_SIGNALS, *hang_up)
 
@@ -72,8 +75,6 @@ async def run_until_signal(
             async for _first in signals:
                 if not ready.is_set():
                     nursery.cancel_scope.cancel()
-                if manager is not None:
-                    manager.stopping()
                 server.drain()
                 break
             async for second in signals:
@@ -83,15 +84,18 @@ async def run_until_signal(
         server.stop()
         nursery.cancel_scope.cancel()
 
+    async def tell_of_drain() -> None:
+        await server.wait_draining()
+        manager.stopping()
+        _log.info("draining", connections=server.dispatcher.statistics().connections)
+
     async def reload_at(number: signal.Signals, load: Callable[[], Settings]) -> None:
         with trio.open_signal_receiver(number) as signals:
             await ready.wait()
             async for _number in signals:
-                if manager is not None:
-                    manager.reloading()
+                manager.reloading()
                 await _reload(server, load)
-                if manager is not None:
-                    manager.ready(_status(server))
+                manager.ready(_status(server))
 
     async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await server.run(task_status=task_status)
@@ -99,21 +103,30 @@ async def run_until_signal(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals)
+        nursery.start_soon(tell_of_drain)
         if load is not None:
             for number in hang_up:
                 nursery.start_soon(reload_at, number, load)
         try:
             await nursery.start(run)
-        except (ActivationError, ListenError, TlsSettingsError) as error:
+        except (ActivationError, ListenError, OpsPortError, TlsSettingsError) as error:
             # Raised below, outside the nursery, which would wrap it in a group.
             failure = error
             nursery.cancel_scope.cancel()
         else:
             ready.set()
             announce(server.addresses)
-            if manager is not None:
-                manager.ready(_status(server))
-                nursery.start_soon(manager.run)
+            for address in server.ops_addresses:
+                _log.info("probes, metrics and a live page are at hand", address=address)
+            if server.ops_failure is not None:
+                _log.warning(
+                    "no probes and no metrics: the ops port can't be listened on",
+                    address=server.ops_failure.address,
+                    hint='set ops.address to another one, or to "" for none',
+                )
+            manager.ready(_status(server))
+            nursery.start_soon(manager.run)
+            _log.info("ready", addresses=server.addresses, version=__version__)
     if failure is not None:
         raise failure
     return ended_by

@@ -33,7 +33,8 @@ LAYERS = (
 # Modules on the side of the layers, and what they may import of the project.
 ASIDE = {
     "broker": (),
-    "broker.logs": (),
+    "broker.log_writer": (),
+    "broker.logs": ("broker.log_writer",),
     "broker.__main__": ("broker.commands",),
 }
 # What the packages of `services` may import of `broker`.

@@ -87,11 +87,12 @@ def test_a_name_can_not_give_orders_to_a_terminal(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     configure_logs("info", stream)
-    structlog.get_logger().info("x", name="\x1b[2J\u202eevil\nline", group="käse")
+    structlog.get_logger().info("x", name="\x1b[2J\u202eevil", text="two\nlines", group="käse")
     [line] = stream.getvalue().splitlines()
     assert "\x1b" not in line
     assert "\u202e" not in line
-    assert r"\x1b[2J\u202eevil\nline" in line
+    assert r"name=\x1b[2J\u202eevil" in line
+    assert r"two\nlines" in line
     assert "group=käse" in line
 
 
@@ -101,9 +102,8 @@ def test_a_traceback_shows_no_values_of_variables(style: str) -> None:
     configure_logs("info", stream, style)
     secret = "-".join(["a", "secret"])
     try:
-        raise RuntimeError("a mistake") from None
-    except RuntimeError as error:
+        int("no number")
+    except ValueError as error:
         structlog.get_logger().error("a fault", exc_info=error)
-    assert "RuntimeError" in stream.getvalue()
-    assert "a mistake" in stream.getvalue()
+    assert "ValueError: invalid literal" in stream.getvalue()
     assert secret not in stream.getvalue()

@@ -16,7 +16,7 @@ from broker.core.access_settings import (
     PermissionSettings,
     TokenSettings,
 )
-from broker.core.settings import LimitSettings, ListenerSettings
+from broker.core.settings import LimitSettings, ListenerSettings, OpsSettings
 from broker.exposure import SHORTEST_TOKEN
 from broker.settings_toml import toml_value
 from tests import test_docs
@@ -62,6 +62,7 @@ def test_limits_and_their_defaults(document: Document) -> None:
         ("JSON Web Tokens", "jwt.", JwtSettings),
         ("TLS and client certificates", "certificates[].", CertificateSettings),
         ("TLS and client certificates", "listeners[].", ListenerSettings),
+        ("The ops port", "ops.", OpsSettings),
     ],
 )
 def test_settings(document: Document, heading: str, prefix: str, settings: type) -> None:

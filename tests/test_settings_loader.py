@@ -223,7 +223,7 @@ def test_a_token_that_no_client_will_match_is_a_problem(token: str) -> None:
             "zork = 1",
             (
                 "zork: unknown key; known here: "
-                "listeners, tokens, certificates, jwt, allowed_origins, timing, limits"
+                "listeners, tokens, certificates, jwt, allowed_origins, timing, limits, ops"
             ),
         ),
         ('limits."?" = 1', 'limits."?": unknown key; known here: '),
@@ -396,6 +396,7 @@ def test_the_effective_settings_can_be_read_back() -> None:
             for name, value in attrs.asdict(settings.limits).items()
             if value is not None
         },
+        "ops": {"host_names": [], "metrics": True},
     }
 
 

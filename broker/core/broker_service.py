@@ -8,6 +8,7 @@ from typing import Any
 
 from broker.core import notices
 from broker.core.access_settings import PermissionSettings
+from broker.core.draining import Drains
 from broker.core.peer import Effects, Peer
 from broker.core.registry import Registry
 from broker.protocol.codec import Envelope
@@ -20,12 +21,13 @@ DOWN = "$down"
 
 
 class BrokerService:
-    """Answers SERVICES, WATCH, UNWATCH, STATS and WHOAMI; tells watchers who comes and goes.
+    """Answers SERVICES, WATCH and the like; tells watchers who comes and goes.
 
     Args:
         registry: the identified peers.
         effects: where frames for peers are entered.
         statistics: returns what STATS answers.
+        drains: does what DRAIN says.
         epoch: the wall-clock time at the monotonic clock's zero, in seconds since 1970, so that
             times can be shown to people. No decision rests on it.
     """
@@ -35,19 +37,22 @@ class BrokerService:
         registry: Registry,
         effects: Effects,
         statistics: Callable[[], dict[str, Any]],
+        drains: Drains,
         epoch: float,
     ) -> None:
         self._registry = registry
         self._effects = effects
         self._statistics = statistics
+        self._drains = drains
         self._epoch = epoch
         self._watchers: dict[Peer, None] = {}
-        self._events: dict[str, Callable[[Peer], object]] = {
-            "SERVICES": self._services,
-            "WATCH": self._watch,
-            "UNWATCH": self._unwatch,
-            "STATS": lambda _peer: self._statistics(),
-            "WHOAMI": self._describe,
+        self._events: dict[str, Callable[[Peer, Envelope], object]] = {
+            "SERVICES": lambda peer, _: self._services(peer),
+            "WATCH": lambda peer, _: self._watch(peer),
+            "UNWATCH": lambda peer, _: self._unwatch(peer),
+            "STATS": lambda _peer, _: self._statistics(),
+            "WHOAMI": lambda peer, _: self._describe(peer),
+            "DRAIN": lambda peer, envelope: self._drains.order(envelope, peer.last_heard),
         }
 
     def handle(self, peer: Peer, envelope: Envelope) -> tuple[ErrorCode, str] | None:
@@ -74,7 +79,11 @@ class BrokerService:
                 ErrorCode.FORBIDDEN,
                 f"event: {envelope.event} takes {missing} = true in your permissions",
             )
-        self._effects.send(peer, peer.frame(notices.answer(envelope, handler(peer))))
+        answer = handler(peer, envelope)
+        if isinstance(answer, tuple):
+            code, message = answer
+            return code, message
+        self._effects.send(peer, peer.frame(notices.answer(envelope, answer)))
         return None
 
     def joined(self, peer: Peer) -> None:
@@ -126,6 +135,7 @@ class BrokerService:
             "since": since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "in_flight": len(peer.working),
             "concurrency": peer.concurrency,
+            "draining": peer.draining,
         }
 
 
@@ -134,6 +144,8 @@ def _missing_permission(peer: Peer, event: str | None) -> str | None:
     permissions = PermissionSettings() if peer.member is None else peer.member.principal.permissions
     if event == "STATS" and not permissions.stats:
         return "stats"
+    if event == "DRAIN" and not permissions.drain:
+        return "drain"
     if event == "WATCH" and not permissions.watch:
         return "watch"
     # The answer to WATCH has the same list as the answer to SERVICES.

@@ -90,9 +90,7 @@ class CallLedger:
         wheel: the deadlines of the others.
     """
 
-    def __init__(
-        self, most: int, most_per_requester: int, alarm: Alarm, metrics: Metrics
-    ) -> None:
+    def __init__(self, most: int, most_per_requester: int, alarm: Alarm, metrics: Metrics) -> None:
         self.draining = False
         self.opened = 0
         self.wheel: Wheel[Call] = Wheel(alarm)

@@ -1,7 +1,7 @@
 """What went wrong lately, for people to look at: connections that ended, and errors.
 
-Operations: `ended`, `failed` (constant time). Bounded, and what is repeated is one entry with a
-count: a flood of errors hides neither the other ones nor anything else.
+Operations: `note_end`, `note_loss`, `note_failure` (constant time). Bounded, and what is repeated
+is one entry with a count: a flood of errors hides neither the other ones nor anything else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 import attrs
+
+from broker.core.peer import Peer
 
 __all__ = ["LOST", "MOST_ENTRIES", "Chronicle", "Ending", "Failure"]
 
@@ -108,11 +110,20 @@ class Chronicle:
         """Newest first."""
         return self._failures.newest_first()
 
-    def ended(self, ending: Ending) -> None:
-        """Note the end of a connection."""
+    def note_loss(self, peer: Peer, now: float) -> None:
+        """Note a connection that broke. Before it was identified, that is not worth a word."""
+        if peer.member is not None:
+            self.note_end(peer, LOST, "the connection ended without a goodbye", now)
+
+    def note_end(self, peer: Peer, reason: str, message: str, now: float) -> None:
+        """Note a connection that is ended by the broker; `now` is in seconds."""
+        ending = Ending(now, reason, message)
+        if peer.member is not None:
+            ending.id, ending.group = peer.id, peer.source.group
+            ending.name, ending.since = peer.member.name, peer.member.since
         key = ("", ending.reason) if ending.id is None else (ending.id, "")
         self._endings.add(key, ending)
 
-    def failed(self, failure: Failure) -> None:
+    def note_failure(self, failure: Failure) -> None:
         """Note an error."""
         self._failures.add((failure.code, failure.caller, failure.callee), failure)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -17,8 +18,9 @@ import attrs
 from broker.core import notices
 from broker.core.backlog import Backlog
 from broker.core.broker_service import BrokerService
-from broker.core.chronicle import LOST, Ending
+from broker.core.cutting import Cutter
 from broker.core.deadlines import Alarm, Deadlines
+from broker.core.draining import DRAINED, Drains
 from broker.core.entrance import Entrance
 from broker.core.exchange import Batch, Exchange
 from broker.core.flow import Flow
@@ -29,7 +31,7 @@ from broker.core.registry import Registry
 from broker.core.request_trace import RequestTrace
 from broker.core.requests import Requests
 from broker.core.settings import Settings
-from broker.core.statistics import Counters, Statistics
+from broker.core.statistics import Counters, Statistics, take_statistics
 from broker.protocol.codec import (
     Envelope,
     Message,
@@ -57,10 +59,6 @@ _IDENTIFIED = PeerState.IDENTIFIED
 # bound, what comes with one read could be some two thousand events for each of all connections.
 _MOST_COPIES: Final = 262_144
 
-# What may be left of the outbox of a receiver that is cut for the sake of the whole: of larger
-# messages that it has in part, the rest is not kept for the time that it has for its goodbye.
-_REST: Final = 64 * 1024
-
 
 class Dispatcher:
     """The broker without its sockets.
@@ -80,6 +78,7 @@ class Dispatcher:
         registry: the identified peers.
         counters: what has happened so far.
         metrics: what is measured beside that.
+        drains: the services that are to come to their end.
     """
 
     def __init__(
@@ -126,8 +125,14 @@ class Dispatcher:
             metrics=self.metrics,
             trace=trace,
         )
+        self._cutter = Cutter(self.effects, self.counters, self.close)
+        self.drains = Drains(self.registry, self.requests, self.alarm, settings.timing.drain_ms)
         self._service = BrokerService(
-            self.registry, self.effects, lambda: attrs.asdict(self.statistics()), epoch
+            self.registry,
+            self.effects,
+            lambda: attrs.asdict(self.statistics()),
+            self.drains,
+            epoch,
         )
         self._exchange = Exchange(
             registry=self.registry,
@@ -215,7 +220,7 @@ class Dispatcher:
                     self._handle(peer, message, now)
                     if peer.outbox_bytes > self.effects.limit:
                         # A small question can have a large answer, and many come at a time.
-                        self._cut_slow(peer, "outbox_bytes")
+                        self._cutter.cut(peer, "outbox_bytes")
                     if self.effects.copies > _MOST_COPIES:
                         # So can an event for everybody have very many copies.
                         self.effects.copies = 0
@@ -236,7 +241,7 @@ class Dispatcher:
             self.requests.now = now
         if peer.state is not PeerState.CLOSED:
             if peer.state is _IDENTIFIED:
-                self._note_end(peer, LOST, "the connection ended without a goodbye")
+                self.metrics.chronicle.note_loss(peer, self.requests.now)
             self._leave(peer, Reason.NO_REASON)
 
     def close(
@@ -259,7 +264,7 @@ class Dispatcher:
         """
         if peer.state is PeerState.CLOSED:
             return
-        self._note_end(peer, reason, message)
+        self.metrics.chronicle.note_end(peer, reason, message, self.requests.now)
         try:
             self._leave(peer, reason)
         finally:
@@ -284,12 +289,21 @@ class Dispatcher:
         """Take no new requests; those in flight may end."""
         self.requests.ledger.draining = True
 
-    def close_all(self, reason: Reason, message: str = "") -> None:
-        """End every request and every connection."""
+    def end_requests(self) -> None:
+        """End every request, and tell nobody any more who comes and goes."""
         self.requests.end_all()
         self._service.stop()
-        for peer in list(self._peers):
+
+    def close_some(self, most: int, reason: Reason, message: str = "") -> int:
+        """End some connections; return how many are left."""
+        for peer in list(islice(self._peers, most)):
             self.close(peer, reason, message)
+        return len(self._peers)
+
+    def close_all(self, reason: Reason, message: str = "") -> None:
+        """End every request and every connection."""
+        self.end_requests()
+        self.close_some(len(self._peers), reason, message)
 
     def reload(self, settings: Settings, now: float) -> None:
         """Go by other settings from now on.
@@ -314,6 +328,7 @@ class Dispatcher:
         self.effects.backlog.budget = limits.outboxes_bytes
         self.flow.set_limits(limits.outbox_high_bytes, timing.stall_ms / 1000)
         self.requests.set_limits(limits)
+        self.drains.limit = timing.drain_ms / 1000
         self._exchange.set_limits()
         self._service.review()
         for peer, message in leaving:
@@ -347,75 +362,33 @@ class Dispatcher:
                 self.counters.pings += 1
                 self.effects.send_ahead(peer, peer.frame(notices.PING))
         for peer in list(self.flow.tick(now)):
-            self._cut_slow(peer, "stall_ms")
+            self._cutter.cut(peer, "stall_ms")
+        for peer in self.drains.tick(now):
+            self.close(peer, Reason.NO_REASON, DRAINED)
         self.alarm.time = min(
             self._heartbeat.next,
             self._opening.next,
             self._entrance.next,
             self.flow.next,
             self.requests.next,
+            self.drains.next,
         )
 
     def settle(self) -> None:
         """Cut the receivers past their limit. A transport calls this when it has written."""
-        overfull = self.effects.overfull
-        while overfull:
-            peer, _ = overfull.popitem()
-            if peer.outbox_bytes > self.effects.limit:
-                self._cut_slow(peer, "outbox_bytes")
-        if self.effects.backlog.exceeded:
-            self._evict()
-
-    def _evict(self) -> None:
-        """Cut the largest outboxes until all together are within the budget."""
-        backlog = self.effects.backlog
-        for peer in backlog.largest_first():
-            if not backlog.exceeded:
-                return
-            if peer.state is not PeerState.CLOSED:
-                self.counters.evicted += 1
-                self._cut_slow(
-                    peer,
-                    "outboxes_bytes",
-                    ", and all receivers together left too much unread",
-                )
-            if peer.counted > _REST:
-                # It would keep the memory until the message that it has in part is finished.
-                backlog.release(peer)
-                self.effects.to_drop.append(peer)
+        self._cutter.settle()
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counts."""
-        counters = self.counters
-        return Statistics(
+        return take_statistics(
+            self.counters,
             connections=len(self._peers),
             identified=len(self.registry),
             groups=len(self.registry.groups),
-            frames_in=counters.frames_in,
-            frames_out=counters.frames_out,
-            opened=counters.opened,
-            closed=dict(counters.closed),
-            refused=dict(counters.refused),
             requests=self.requests.ledger.opened,
             requests_in_flight=len(self.requests.ledger),
-            failed=dict(counters.failed),
-            cancelled=counters.cancelled,
-            late_replies=counters.late_replies,
-            unroutable_replies=counters.unroutable_replies,
-            denied=counters.denied,
-            failed_authentications=counters.failed_authentications,
-            throttled=counters.throttled,
-            turned_away=dict(counters.turned_away),
-            accept_pauses=counters.accept_pauses,
-            accept_failures=counters.accept_failures,
-            tls_failures=counters.tls_failures,
             congestions=self.flow.congestions,
-            evicted=counters.evicted,
-            evictions=dict(counters.evictions),
-            pings=counters.pings,
             outboxes_bytes=self.effects.backlog.bytes,
-            too_deep=counters.too_deep,
-            faults=counters.faults,
         )
 
     def _handle(self, peer: Peer, message: Message, now: float) -> None:
@@ -479,24 +452,6 @@ class Dispatcher:
 
     # Errors and ends.
 
-    def _note_end(self, peer: Peer, reason: str, message: str) -> None:
-        """Write the end of a connection down for people to look at."""
-        ending = Ending(self.requests.now, reason, message)
-        if peer.member is not None:
-            ending.id, ending.group = peer.id, peer.source.group
-            ending.name, ending.since = peer.member.name, peer.member.since
-        self.metrics.chronicle.ended(ending)
-
-    def _cut_slow(self, peer: Peer, limit: str, why: str = "") -> None:
-        """Cut a receiver that leaves too much unread, by the limit or the time of that name."""
-        self.counters.evictions[limit] += 1
-        self.close(
-            peer,
-            Reason.SLOW_CONSUMER,
-            f"{peer.outbox_bytes} bytes were waiting to be read{why}",
-            discard=True,
-        )
-
     def _leave_quietly(self, peer: Peer) -> None:
         """End a connection that said goodbye itself: nothing is left to tell it."""
         self._leave(peer, Reason.NO_REASON)
@@ -519,6 +474,7 @@ class Dispatcher:
                 steps.callback(self.registry.remove, peer)
                 steps.callback(self._entrance.leave, peer)
                 steps.callback(self._heartbeat.forget, peer)
+                steps.callback(self.drains.forget, peer)
                 if peer.party is not None:
                     steps.callback(self.metrics.traffic.leave, peer.party)
             steps.callback(self.flow.relieve, peer)

@@ -282,7 +282,8 @@ class Exchange:
         if intent.pick != "ONE" or intent.target != "GROUP":
             return receivers
         chosen = self._requests.pick(peer, intent, request=False)
-        return receivers if chosen is None else (chosen,)
+        # There is none where all of them are draining: any of them will do.
+        return receivers[:1] if chosen is None else (chosen,)
 
     def _route_request(
         self,
@@ -293,6 +294,9 @@ class Exchange:
         now: float,
     ) -> None:
         problem = self._ledger.objection(peer, envelope)
+        staying = [receiver for receiver in receivers if not receiver.draining]
+        if problem is None and not staying:
+            problem = ErrorCode.DRAINING, "whoever could be asked is about to leave: try again"
         if problem is None and intent.pick == "ONE" and intent.target == "GROUP":
             chosen = self._requests.pick(peer, intent, request=True)
             if chosen is None:
@@ -305,8 +309,8 @@ class Exchange:
             self._ask(peer, envelope, receivers[0])
             self._broadcast(peer, receivers, envelope, now)
         elif problem is None:
-            self._requests.ask_all(peer, envelope, receivers)
-            self._broadcast(peer, receivers, envelope, now)
+            self._requests.ask_all(peer, envelope, staying)
+            self._broadcast(peer, staying, envelope, now)
         if problem is not None:
             self._error(peer, envelope, *problem)
 
@@ -390,7 +394,7 @@ class Exchange:
             meant: the group that it was for, where that is known.
         """
         self._counters.refused[refusal.code] += 1
-        self._metrics.chronicle.failed(
+        self._metrics.chronicle.note_failure(
             Failure(
                 self._requests.now,
                 refusal.code,

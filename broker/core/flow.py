@@ -40,6 +40,10 @@ class Flow:
         self._senders: dict[Peer, set[Peer]] = {}
         self._deadlines: Deadlines[Peer] = Deadlines(alarm)
 
+    def __len__(self) -> int:
+        """How many receivers are congested."""
+        return len(self._senders)
+
     def set_limits(self, high: int, stall: float) -> None:
         """Go by other limits from now on; see the class for what they are."""
         self.high = high

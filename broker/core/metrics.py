@@ -3,7 +3,7 @@
 `statistics` counts what happens once for a connection or an error. What would have to be counted
 for each message is either known already (the ledger numbers its requests), counted once for a read
 or a write, or looked at for some of them only: a *sampled* poll stands for the others. So all of it
-together costs less than one percent of the throughput; with `Metrics.enabled` false, nearly nothing.
+together costs little; `python -m benchmarks.metrics_cost` says how little.
 
 Nothing here knows a clock or a format. Times come from whoever records them, in seconds.
 """
@@ -19,7 +19,7 @@ from broker.core.traffic import Party, Traffic
 from broker.protocol.codec import Message, Refusal
 from broker.protocol.frames import OpCode
 
-__all__ = ["EVENT_DIRECT", "EVENT_GROUP", "IGNORED", "Kind", "Metrics", "kind_of"]
+__all__ = ["EVENT_DIRECT", "EVENT_GROUP", "IGNORED", "POLL_SAMPLE", "Kind", "Metrics", "kind_of"]
 
 Kind = tuple[str, str]
 """An op and the target of its intent: "EVENT" and "DIRECT", for example. Both are words of the
@@ -35,13 +35,14 @@ _INVALID: Final[Kind] = ("INVALID", _NO_TARGET)
 IGNORED: Final[Kind] = ("IGNORED", _NO_TARGET)
 """What came behind the message that its connection was ended for."""
 
-# Of the polls in the midst of a turn, one in so many is sampled: a look at the clock takes as long
-# as a tenth of a message.
-_POLL_SAMPLE: Final = 8
+POLL_SAMPLE: Final = 16
+"""Of the polls in the midst of a turn, one in so many is sampled: to look at the clock takes as
+long as a tenth of a message. The first one of a turn always is; while there is little to do, that
+is all of them."""
 
 # Below this many requests a second each is timed, above it one in `_REQUEST_SAMPLE`.
 _BUSY: Final = 2_000
-_REQUEST_SAMPLE: Final = 16
+_REQUEST_SAMPLE: Final = 32
 
 # How often the rate of requests is looked at, in seconds.
 _LOOK: Final = 1.0
@@ -55,7 +56,7 @@ class Metrics:
 
     Attributes:
         requests: how long it took until requests were answered, in seconds. Above some thousand
-            requests a second, one in 16 is timed, and counts for 16.
+            requests a second, one in 32 is timed, and counts for 32.
         transit: how long messages took from being received to being written, in seconds: of
             sampled polls, each weighed by the messages that it brought.
         batches: how many messages a poll brought, likewise.
@@ -67,7 +68,6 @@ class Metrics:
         to_one_of_a_group: EVENTs to one of a group that took it. EVENTs to one connection, the
             fastest of all, are not counted: they are what is left of all that came in.
         copies: what was put into outboxes for frames that took the slower way, by kind.
-        sampling: the poll at hand is a sampled one.
         bytes_out: bytes that were written; likewise, up to the last sampled poll.
         request_mask: of those that a connection answers, the requests are timed whose number has
             none of these bits.
@@ -87,34 +87,12 @@ class Metrics:
         self.to_one_of_a_group = 0
         self.copies: Counter[Kind] = Counter()
         self.bytes_out = 0
-        self.sampling = False
         # No number but 0, which there is not, has none of all bits.
         self.request_mask = 0 if enabled else -1
         self.traffic = Traffic(enabled=enabled)
         self.chronicle = Chronicle()
-        self._polls = _POLL_SAMPLE
         self._looked = 0.0
         self._opened = 0
-
-    def begin_poll(self, *, first: bool) -> int:
-        """Decide whether a poll is sampled.
-
-        Args:
-            first: of the turn. While there is little to do, every poll is.
-
-        Returns:
-            For how many polls it stands; 0 where it is not sampled.
-        """
-        if first:
-            self.sampling = self.enabled
-            return 1 if self.enabled else 0
-        self._polls -= 1
-        if self._polls:
-            self.sampling = False
-            return 0
-        self._polls = _POLL_SAMPLE
-        self.sampling = self.enabled
-        return _POLL_SAMPLE if self.enabled else 0
 
     def end_poll(self, weight: int, took: float, messages: int) -> None:
         """Record a sampled poll.

@@ -61,6 +61,7 @@ class TracedLedger(CallLedger):
         most_per_requester: int,
         alarm: Alarm,
         metrics: Metrics,
+        *,
         trace: RequestTrace,
         clock: Callable[[], float],
     ) -> None:

@@ -64,7 +64,7 @@ class Requests:
         self.ledger = (
             CallLedger(*bounds, alarm, metrics)
             if trace is None
-            else TracedLedger(*bounds, alarm, metrics, trace, lambda: self.now)
+            else TracedLedger(*bounds, alarm, metrics, trace=trace, clock=lambda: self.now)
         )
         self._metrics = metrics
         self.now = 0.0
@@ -82,6 +82,16 @@ class Requests:
     def next(self) -> float:
         """When to look again, in seconds."""
         return min(self.ledger.wheel.next, self._unforgiven.next)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a free member."""
+        return sum(map(_queued, self._balancers.values()))
+
+    def waiting_for(self, group: str) -> int:
+        """How many of them wait for one of a group."""
+        balancer = self._balancers.get(group)
+        return 0 if balancer is None else _queued(balancer)
 
     def set_limits(self, limits: LimitSettings) -> None:
         """Go by other limits from now on. What is in flight, or waits already, stays."""
@@ -137,7 +147,7 @@ class Requests:
         if len(balancer) == (but is not None):
             return _no_route(intent)
         size = _size(envelope)
-        waiting = len(balancer.waiting) + sum(map(len, balancer.waiting_for.values()))
+        waiting = _queued(balancer)
         full = waiting >= self._limits.waiting_per_group
         if full or self.waiting_bytes + size > self._limits.waiting_bytes:
             return (
@@ -190,6 +200,13 @@ class Requests:
             self.ledger.lose(call, peer)
             self._fail(call, ErrorCode.PEER_GONE, "left before it answered", peer)
         if balancer is not None:
+            self._find_new_places(peer, balancer)
+
+    def retire(self, peer: Peer) -> None:
+        """Give a member no new requests. Those that it has in hand it may answer."""
+        balancer, peer.balancer = peer.balancer, None
+        if balancer is not None:
+            balancer.remove(peer)
             self._find_new_places(peer, balancer)
 
     def joined(self, peer: Peer) -> None:
@@ -258,9 +275,7 @@ class Requests:
                 message = f"{member.source.group} {member.id} {message}"
         self._tell(call.requester, notices.error(call.id, call.event, code, message, details))
 
-    def _note_failure(
-        self, call: Call, code: ErrorCode, message: str, member: Peer | None
-    ) -> None:
+    def _note_failure(self, call: Call, code: ErrorCode, message: str, member: Peer | None) -> None:
         """Count the error for the two groups, and write it down for people to look at."""
         requester = call.requester
         callee: str | None = None
@@ -269,7 +284,7 @@ class Requests:
             self._metrics.traffic.failed(requester.party, member.party)
         elif call.waiting is not None and call.waiting.intent is not None:
             callee = call.waiting.intent.identifier
-        self._metrics.chronicle.failed(
+        self._metrics.chronicle.note_failure(
             Failure(self.now, code, requester.source.group, callee, call.event, message)
         )
 
@@ -280,10 +295,10 @@ class Requests:
         """Return a group's balancer. It is made when the group is first asked for one member."""
         balancer = self._balancers.get(group)
         if balancer is None:
-            members = self._registry.members(group)
+            members = [peer for peer in self._registry.members(group).values() if not peer.draining]
             if members:
                 balancer = self._balancers[group] = Balancer()
-                for peer in members.values():
+                for peer in members:
                     peer.balancer = balancer
                     balancer.add(peer)
         return balancer
@@ -349,6 +364,10 @@ def _move(call: Call, queue: dict[Call, int], number: int = 0) -> None:
         number = call.queue.pop(call)
     call.queue = queue
     queue[call] = number
+
+
+def _queued(balancer: Balancer) -> int:
+    return len(balancer.waiting) + sum(map(len, balancer.waiting_for.values()))
 
 
 def _no_route(intent: EnvelopeIntent | None) -> tuple[ErrorCode, str]:

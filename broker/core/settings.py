@@ -74,7 +74,7 @@ def _host_and_port(address: str) -> tuple[str, int] | None:
 
 
 def _check_ops(_instance: object, _attribute: object, value: str) -> None:
-    if not isinstance(value, str) or (value and _host_and_port(value) is None):
+    if value and _host_and_port(value) is None:
         raise ValueError(
             f"{value!r} is no address: write HOST:PORT, such as 127.0.0.1:{DEFAULT_OPS_PORT}, "
             'or "" for none'
@@ -285,7 +285,10 @@ class OpsSettings:
         metrics: whether what costs time on the hot path is measured: latencies, who asks whom.
     """
 
-    address: str | None = attrs.field(default=None, validator=validators.optional(_check_ops))
+    address: str | None = attrs.field(
+        default=None,
+        validator=validators.optional(validators.and_(validators.instance_of(str), _check_ops)),
+    )
     token_sha256: str | None = attrs.field(
         default=None, validator=validators.optional(check_sha256), repr=False
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import attrs
 
 from broker.protocol.errors import ErrorCode, Reason
 
-__all__ = ["Counters", "Statistics"]
+__all__ = ["Counters", "Statistics", "take_statistics"]
 
 
 @attrs.frozen
@@ -102,3 +103,17 @@ class Counters:
     pings: int = 0
     too_deep: int = 0
     faults: int = 0
+
+
+def take_statistics(counters: Counters, **others: int) -> Statistics:
+    """Return a snapshot.
+
+    Args:
+        counters: what was counted.
+        others: the attributes of `Statistics` that are not counted there, by their names.
+    """
+    counted: dict[str, Any] = {
+        name: dict(value) if isinstance(value, Counter) else value
+        for name, value in attrs.asdict(counters, recurse=False).items()
+    }
+    return Statistics(**(counted | others))

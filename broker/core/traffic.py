@@ -1,7 +1,7 @@
 """Who asks whom: requests and errors, from group to group.
 
-Operations: `join`, `leave`, `turn`, `add`, `failed` (constant time, but for making room once a group
-has left), `edges` and `by_label` (linear in the pairs).
+Operations: `join`, `leave`, `turn`, `add`, `failed` (constant time, but for making room once a
+group has left), `edges` and `by_label` (linear in the pairs).
 
 The names of groups are the clients'. So the pairs are bounded, and so are the names that a metrics
 system ever gets to see: those that come too late for that are "(other)".
@@ -25,7 +25,7 @@ its counts are then among these."""
 MOST_PAIRS: Final = 1_024
 """Pairs of groups that are counted by themselves."""
 
-MOST_LABELS: Final = 64
+MOST_LABELS: Final = 32
 """Names of groups that are shown to a metrics system, for as long as the broker runs."""
 
 
@@ -124,9 +124,7 @@ class Traffic:
         if self._current is not None:
             self._current.requests += opened - self._begun
         self._begun = opened
-        self._current = (
-            None if caller is None or callee is None else self._edge(caller, callee)
-        )
+        self._current = None if caller is None or callee is None else self._edge(caller, callee)
 
     def add(self, caller: Party | None, callee: Party | None) -> None:
         """Count a request that was handed to a callee in another way."""

@@ -155,7 +155,7 @@ class MessageReader(ABC, Generic[M]):
         """Read whole frames; return where the first one begins that is not whole."""
         unpack, size, short_start, short, long = self._layout
         decode, decode_small, small = self._decode, self._decode_small, self._small
-        # Of a first message's bound that is the larger one, nothing behind that message must profit.
+        # Where the first message's bound is the larger one, those behind it must not profit by it.
         limit = self.limit if self._later_limit is None else min(self.limit, self._later_limit)
         position, end = 0, len(data)
         while True:

@@ -38,6 +38,7 @@ _FULL: Final = "the broker has as many connections as it may; try again later"
 _FULL_ADDRESS: Final = (
     "the broker has as many connections from your address as it may; try again later"
 )
+_DRAINING: Final = "the broker is going down; try again later"
 TAKEN_BY_OTHERS: Final = (
     "your place was needed for others before you had identified yourself; try again later"
 )
@@ -85,10 +86,12 @@ class Admission:
     Attributes:
         limits: the present ones; a reload puts others in their place. They hold for whoever comes
             from then on: nobody is sent away because a limit was lowered.
+        closed: nobody is let in any more, since the broker is going down.
     """
 
     def __init__(self, limits: LimitSettings, counters: Counters) -> None:
         self.limits = limits
+        self.closed = False
         self._counters = counters
         self._of_network: Counter[str] = Counter()
         self._inside: set[Ticket] = set()
@@ -117,6 +120,8 @@ class Admission:
             now: seconds.
         """
         network = None if host is None else network_of(host)
+        if self.closed:
+            return self._refuse("draining", _DRAINING, network, now)
         limits = self.limits
         if network is not None and self._of_network[network] >= limits.connections_per_address:
             return self._refuse("connections_per_address", _FULL_ADDRESS, network, now)

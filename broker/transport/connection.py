@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import attrs
 
 from broker.core.backlog import discount
+from broker.core.metrics import Kind
 from broker.core.peer import Peer
 from broker.protocol.wire import Wire
 
@@ -64,6 +65,9 @@ class Connection:
         since: when the reactor got it, on the broker's monotonic clock, in seconds.
         bytes_in: received, with the framing, without TLS.
         bytes_out: sent, likewise.
+        noted_in: of `bytes_in`, what is in `Metrics.bytes_in`.
+        noted_out: of `bytes_out`, what is in `Metrics.bytes_out`.
+        kind: what the last of them counted as.
         broken: what the system said of it when it broke.
     """
 
@@ -77,6 +81,9 @@ class Connection:
     since: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    noted_in: int = 0
+    noted_out: int = 0
+    kind: Kind = ("IDENTIFY", "NONE")
     broken: str = ""
 
     def __attrs_post_init__(self) -> None:

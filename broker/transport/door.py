@@ -333,5 +333,7 @@ def _address_of(stream: trio.SocketStream | TlsStream) -> str:
         return "unknown"
     if isinstance(name, tuple):
         host, port = name[:2]
+        # A socket for IPv6 that takes IPv4 as well shows it so.
+        host = host.removeprefix("::ffff:") if "." in host else host
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return "unix"

@@ -8,7 +8,6 @@ one of its own when the flood is over, says how many were withheld.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from typing import Any, Final, NoReturn
 
@@ -33,6 +32,8 @@ class Rate:
 
 
 ORDINARY: Final = Rate(10)
+
+_WITHHELD: Final = "lines like these were withheld, since there were too many"
 
 
 @attrs.define
@@ -122,9 +123,4 @@ class LimitedLog:
         for kind in self._kinds.values():
             if kind.withheld and (now is None or now >= kind.end):
                 withheld, kind.withheld = kind.withheld, 0
-                structlog.get_logger().log(
-                    max(kind.level, logging.INFO), _WITHHELD, of=kind.event, withheld=withheld
-                )
-
-
-_WITHHELD: Final = "lines like these were withheld, since there were too many"
+                structlog.get_logger().log(kind.level, _WITHHELD, of=kind.event, withheld=withheld)

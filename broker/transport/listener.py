@@ -45,6 +45,7 @@ class Listener:
         address: where it really listens: the port is the one that the system chose.
         sock: what is accepted from; it does not block.
         tls: what new connections are greeted with; None where they are not.
+        inherited: somebody else listens on it too, and goes on when this broker has stopped.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Listener:
         self.address = address
         self.sock = sock
         self.tls = tls
+        self.inherited = False
         self._path = path
         sock.setblocking(False)
 
@@ -88,17 +90,23 @@ async def open_listeners(
     """
     try:
         socks = [] if inherited is None else await inherited.take(settings)
+        handed_over = bool(socks)
         if settings.unix_path is not None:
             # The path of one that was inherited belongs to whoever made it.
             listeners = [Listener(settings.address, sock, None) for sock in socks]
+            for listener in listeners:
+                listener.inherited = True
             return listeners or [_open_unix(Path(settings.unix_path))]
         if not socks:
             socks = await _open_tcp(*(settings.tcp_address or ("", 0)))
         tls = None if context is None else TlsEntrance(context)
         scheme = "tcp" if tls is None else "tls"
-        return [Listener(_address(scheme, sock), sock, None, tls) for sock in socks]
+        listeners = [Listener(_address(scheme, sock), sock, None, tls) for sock in socks]
     except OSError as error:
         raise ListenError(settings.address, error) from error
+    for listener in listeners:
+        listener.inherited = handed_over
+    return listeners
 
 
 async def _open_tcp(host: str, port: int) -> list[socket.socket]:

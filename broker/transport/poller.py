@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import selectors
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 __all__ = ["READABLE", "WRITABLE", "Poller", "open_poller"]
@@ -39,7 +39,7 @@ class Poller(Protocol):
         """Stop watching a socket. Before it is closed: file numbers are used again at once."""
         ...
 
-    def poll(self, timeout: float) -> Iterable[tuple[int, int]]:
+    def poll(self, timeout: float) -> Sequence[tuple[int, int]]:
         """Return the sockets that are ready, waiting for at most `timeout` seconds."""
         ...
 
@@ -75,13 +75,15 @@ class _SelectorPoller:
         else:
             self._selector.unregister(fd)
 
-    def poll(self, timeout: float) -> Iterable[tuple[int, int]]:
-        for key, events in self._selector.select(timeout):
-            yield (
+    def poll(self, timeout: float) -> Sequence[tuple[int, int]]:
+        return [
+            (
                 key.fd,
                 (READABLE if events & selectors.EVENT_READ else 0)
                 | (WRITABLE if events & selectors.EVENT_WRITE else 0),
             )
+            for key, events in self._selector.select(timeout)
+        ]
 
     def close(self) -> None:
         self._selector.close()

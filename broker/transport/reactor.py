@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -19,6 +19,7 @@ import trio
 
 from broker.core.deadlines import Deadlines
 from broker.core.dispatcher import Dispatcher
+from broker.core.metrics import POLL_SAMPLE, kind_of
 from broker.core.peer import Peer, PeerState
 from broker.core.settings import Settings
 from broker.protocol.errors import Reason
@@ -50,6 +51,11 @@ _TURN: Final = 0.005
 # that epoll knows. While the door has anyone to let in there is no waiting: each of its steps would
 # be held up by that long.
 _LINGER: Final = 0.001
+
+# While somebody at the ops port waits for an answer, a turn is so short, in seconds, for so long.
+# An HTTP request takes some twenty passes through trio, and a probe is not to wait for a turn each.
+_SHORT_TURN: Final = 0.0005
+_HURRY: Final = 0.05
 
 # What has fallen due, and could not be done for a fault of ours, is tried again after so long, in
 # seconds.
@@ -92,6 +98,14 @@ class Reactor:
         self._poller = poller or open_poller()
         self._connections: dict[int, Connection] = {}
         self._by_peer: dict[object, Connection] = {}
+        self._metrics = dispatcher.metrics
+        # Polls until the next one that is sampled; whether that is the first of its turn.
+        self._polls_left = POLL_SAMPLE
+        self._first = False
+        self._sampling = False
+        # How long the turn has waited in the poller, in seconds.
+        self._waited = 0.0
+        self._hurried_until = -math.inf
         self._alarm = dispatcher.alarm
         self._backlog = dispatcher.effects.backlog
         dispatcher.effects.write_early = self._write_and_settle
@@ -123,11 +137,13 @@ class Reactor:
         connection.watched = READABLE
         self._poller.register(connection.fd, READABLE)
         if received:
+            self._sampling = self._metrics.enabled
             try:
                 self._handle(connection, received, self._clock())
             except Exception as error:  # noqa: BLE001 - see `_contain`
                 self._contain(connection, error)
         self.flush()
+        self._sampling = False
 
     def evict(self, connection: Connection, reason: Reason, message: str) -> None:
         """End a connection at once. What it is told, it is told if the system takes it at once."""
@@ -138,6 +154,10 @@ class Reactor:
         self.flush()
         if self._connections.get(connection.fd) is connection:
             self._drop(connection)
+
+    def hurry(self) -> None:
+        """Let other tasks have their turn soon, for a moment: somebody waits for an answer."""
+        self._hurried_until = self._clock() + _HURRY
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -164,12 +184,20 @@ class Reactor:
     # One turn.
 
     def _take_turn(self) -> None:
-        now = self._clock()
-        end = now + _TURN
-        while self.poll_once(now) or (not self.guests and self.poll_once(now, _LINGER)):
+        now = begun = self._clock()
+        hurried = now < self._hurried_until
+        end = now + (_SHORT_TURN if hurried else _TURN)
+        linger = not hurried and not self.guests
+        self._waited = 0.0
+        self._polls_left = 1
+        self._first = True
+        while self.poll_once(now) or (linger and self.poll_once(now, _LINGER)):
             now = self._clock()
             if now > end:
                 break
+        now = self._clock()
+        self._metrics.busy += now - begun - self._waited
+        self._metrics.look(self._dispatcher.requests.ledger.opened, now)
 
     def poll_once(self, now: float, timeout: float = 0.0) -> bool:
         """Handle every socket that is ready, and write what came of it.
@@ -182,10 +210,36 @@ class Reactor:
             Whether there was anything to do.
         """
         ready = self._poller.poll(timeout)
+        if timeout:
+            woken = self._clock()
+            self._waited += woken - now
+            now = woken
+        if not ready:
+            return False
+        self._polls_left -= 1
+        if self._polls_left:
+            self._serve(ready, now)
+        else:
+            self._serve_sampled(ready, now)
+        return True
+
+    def _serve_sampled(self, ready: Sequence[tuple[int, int]], now: float) -> None:
+        """Serve, and measure how long it takes and what comes: see `broker.core.metrics`."""
+        weight = 1 if self._first else POLL_SAMPLE
+        self._first = False
+        self._polls_left = POLL_SAMPLE
+        self._sampling = self._metrics.enabled
+        counters = self._dispatcher.counters
+        messages, begun = counters.frames_in, self._clock()
+        self._serve(ready, now)
+        if self._sampling:
+            took = self._clock() - begun
+            self._metrics.end_poll(weight, took, counters.frames_in - messages)
+            self._sampling = False
+
+    def _serve(self, ready: Sequence[tuple[int, int]], now: float) -> None:
         connections = self._connections
-        found = False
         for fd, events in ready:
-            found = True
             connection = connections.get(fd)
             if connection is None:
                 continue  # Closed earlier in this batch.
@@ -196,9 +250,7 @@ class Reactor:
                     self._write(connection)
             except Exception as error:  # noqa: BLE001 - see `_contain`
                 self._contain(connection, error)
-        if found:
-            self.flush()
-        return found
+        self.flush()
 
     def tick(self, now: float) -> None:
         """Do what has fallen due."""
@@ -297,6 +349,9 @@ class Reactor:
         wire, peer = connection.wire, connection.peer
         messages = wire.receive(data)
         if messages:
+            if self._sampling:
+                connection.kind = kind_of(messages[0])
+                self._note_bytes_in(connection)
             self._dispatcher.receive(peer, messages, now)
         if peer.state is _CLOSED:
             return  # What the framing still owes the other side comes behind the DISCONNECT.
@@ -321,6 +376,8 @@ class Reactor:
         except OSError as error:
             self._break(connection, error)
             return
+        if self._sampling:
+            self._note_bytes_out(connection)
         if peer.congested and peer.outbox_bytes < self._dispatcher.flow.low:
             self._dispatcher.flow.relieve(peer)
         if not written:
@@ -336,6 +393,16 @@ class Reactor:
             # system reset the connection, and the goodbye might never be seen.
             with suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_WR)
+
+    def _note_bytes_in(self, connection: Connection) -> None:
+        """Count what has come since the last time."""
+        self._metrics.bytes_in[connection.kind] += connection.bytes_in - connection.noted_in
+        connection.noted_in = connection.bytes_in
+
+    def _note_bytes_out(self, connection: Connection) -> None:
+        """Count what has gone since the last time."""
+        self._metrics.bytes_out += connection.bytes_out - connection.noted_out
+        connection.noted_out = connection.bytes_out
 
     def _begin_leaving(self, connection: Connection) -> None:
         now = self._clock()
@@ -365,6 +432,8 @@ class Reactor:
         self._leaving.discard(connection)
         self._poller.unregister(connection.fd)
         connection.sock.close()
+        self._note_bytes_in(connection)
+        self._note_bytes_out(connection)
         self._backlog.release(connection.peer)
         try:
             if connection.on_drop is not None:

@@ -50,6 +50,7 @@ COMMANDS: Final = {
     "services": LazyCommand("services.cli.services", "services", "List who is connected."),
     "top": LazyCommand("services.cli.top", "top", "Watch what the broker has to do."),
     "check": LazyCommand("services.cli.check", "check", "Probe a broker, for health checks."),
+    "demo": LazyCommand("services.cli.demo", "demo", "Show four chat systems on one mesh."),
     "bench": LazyCommand("services.cli.bench", "bench", "Measure how much a broker can do."),
     "drain": LazyCommand(
         "services.cli.drain", "drain", "Let a service, or the broker, come to its end."

@@ -18,7 +18,7 @@ from services.cli.exits import Exit
 from services.cli.failures import explain, leaves
 from services.cli.text import plain
 
-__all__ = ["fail", "run_client"]
+__all__ = ["fail", "run_client", "run_to_end"]
 
 _ENDINGS: Final = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 
@@ -29,9 +29,14 @@ def run_client(main: Callable[[], Awaitable[int]]) -> None:
     Ctrl-C and SIGTERM cancel it, so that it says goodbye to the broker; a second one ends it at
     once. Errors that a user can do something about become a line on stderr.
     """
+    run_to_end(lambda: trio.run(_until_signal, main))
+
+
+def run_to_end(run: Callable[[], int]) -> NoReturn:
+    """Run a function, and exit with what it returns, or as its error says."""
     _write_whatever_comes()
     try:
-        code = trio.run(_until_signal, main)
+        code = run()
     except BaseException as error:  # noqa: BLE001 - what is no known failure is raised again
         code = _end(error)
     # What is still in the buffer meets a closed pipe here, not when the interpreter shuts down.

@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from broker.core.dispatcher import Dispatcher
+from broker.core.draining import GOODBYE_STEP, goodbyes_at_a_time
 from broker.core.settings import Settings
 from broker.protocol.errors import Reason
 from services.testing.door import MemoryDoor, Watch
@@ -47,10 +48,11 @@ class MemoryBroker:
         self.dispatcher = Dispatcher(settings, _EPOCH - epoch, new_id)
         self.poller = MemoryPoller()
         self._clock = clock
-        self._drain = settings.timing.drain_ms / 1000
+        self._settings = settings
         self._reactor = MemoryReactor(self.dispatcher, settings, clock, self.poller)
         self._door = MemoryDoor(self.dispatcher, self._reactor, settings, clock, self.poller)
         self.accepting = True
+        self._leaving: anyio.Event | None = None
         self._admissions: set[anyio.CancelScope] = set()
         self._turned = anyio.Event()
 
@@ -78,25 +80,47 @@ class MemoryBroker:
                 self._admissions.discard(scope)
 
     async def take_leave(self) -> None:
-        """Stop in good order, as `broker.server.Server` does at SIGTERM."""
-        self._accept_no_more()
-        with anyio.move_on_after(self._drain):
+        """Stop in good order, as `broker.server.Server` does at SIGTERM. Can be said twice."""
+        if self._leaving is not None:
+            await self._leaving.wait()
+            return
+        self._leaving = anyio.Event()
+        timing = self._settings.timing
+        await anyio.sleep(timing.grace_ms / 1000)
+        self._end_admissions()
+        self._door.close()
+        drain = timing.drain_ms / 1000
+        with anyio.move_on_after(drain):
             self.dispatcher.drain()
-            with anyio.move_on_after(self._drain / 2):
+            with anyio.move_on_after(drain / 2):
                 while len(self.dispatcher.requests.ledger):
                     await self._turned.wait()
-            self.dispatcher.close_all(Reason.SERVER_RESTART, "the broker is going down")
-            self._reactor.flush()
+            self.dispatcher.end_requests()
+            await self._say_goodbyes(drain / 4)
             while len(self._reactor):
                 await self._turned.wait()
+        self.accepting = False
+        self._leaving.set()
+
+    async def _say_goodbyes(self, seconds: float) -> None:
+        accepts = self._settings.limits.accepts_per_second
+        most = goodbyes_at_a_time(len(self._reactor), seconds, accepts)
+        while True:
+            left = self.dispatcher.close_some(
+                most, Reason.SERVER_RESTART, "the broker is going down"
+            )
+            self._reactor.flush()
+            if not left:
+                return
+            await anyio.sleep(GOODBYE_STEP)
 
     def abandon(self) -> None:
         """Close every connection, as the end of the process would."""
-        self._accept_no_more()
+        self.accepting = False
+        self._end_admissions()
         self._reactor.abandon()
 
-    def _accept_no_more(self) -> None:
-        self.accepting = False
+    def _end_admissions(self) -> None:
         for scope in self._admissions:
             scope.cancel()
 

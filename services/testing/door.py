@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import trio
@@ -66,6 +66,10 @@ class MemoryDoor(Door):
         super().__init__(dispatcher, reactor, settings, admission, clock)
         self._poller = poller
 
+    def close(self) -> None:
+        """Let nobody in any more, and say so."""
+        self._admission.closed = True
+
     async def admit_link(self, link: Link, watch: Watch) -> None:
         """Bring one connection as far as the reactor. Nothing a client does raises."""
         stream = _LinkStream(link, watch)
@@ -114,6 +118,11 @@ class _LinkStream:
     def __init__(self, link: Link, watch: Watch) -> None:
         self.link = link
         self.watch = watch
+
+    @property
+    def socket(self) -> NoReturn:
+        """There is none, whose address could be asked for."""
+        raise OSError("a connection in memory has no address")
 
     async def receive_some(self, size: int) -> bytes:
         """Wait for bytes; nothing means the end."""

@@ -63,6 +63,7 @@ class TestMesh:
 
     async def __aenter__(self) -> TestMesh:
         tasks = await self._background.__aenter__()
+        self._tasks = tasks
         self._epoch = anyio.current_time()
         self._network = Network(tasks, anyio.current_time)
         self._members = Members(tasks)
@@ -181,7 +182,12 @@ class TestMesh:
         if self._network.broker is None:
             broker = MemoryBroker(self._settings, self._new_id, anyio.current_time, self._epoch)
             self._dispatcher = broker.dispatcher
+            # As the process would: it ends when it has taken leave of everybody.
+            self._dispatcher.drains.drain_broker = self._drain_broker
             self._network.broker = broker
+
+    def _drain_broker(self) -> None:
+        self._tasks.start_soon(self.stop_broker)
 
     async def settle(self) -> None:
         """Wait until every task of the event loop waits for something, and no byte is on its way.

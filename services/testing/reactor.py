@@ -6,7 +6,7 @@ senders, taking leave. Only what it asks "who is ready?" is another poller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from broker.core.dispatcher import Dispatcher
@@ -59,7 +59,7 @@ class MemoryPoller:
         del self._watched[fd]
         self._touched.pop(fd, None)
 
-    def poll(self, timeout: float) -> Iterable[tuple[int, int]]:
+    def poll(self, timeout: float) -> Sequence[tuple[int, int]]:
         """Return the sockets that are ready. It never waits."""
         ready: list[tuple[int, int]] = []
         for fd in list(self._touched):

@@ -22,7 +22,7 @@ from services.cli.listen import Listening, follow
 from services.cli.services import list_services, since, watch_services
 from services.cli.target import Target
 from services.cli.top import Watching, watch_load
-from services.sdk import Mesh, RequestError
+from services.sdk import Mesh, RequestError, UnknownEvent
 from services.testing import TestMesh
 from tests.cli.commands import HOSTILE, invoke, make_billing, target_of
 
@@ -431,7 +431,9 @@ class Draining:
         monkeypatch.setattr(Mesh, "request", request)
 
 
-async def test_a_broker_that_can_not_drain(target: Target) -> None:
+async def test_a_broker_that_can_not_drain(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = UnknownEvent("$broker knows SERVICES, not 'DRAIN'")
+    Draining(monkeypatch, old)
     with pytest.raises(CommandError, match="this broker can't drain") as caught:
         await order_drain(target, {"group": "billing"}, 5.0, as_json=False)
     assert caught.value.exit == Exit.FAILED

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from broker.core.settings import LimitSettings, Settings, TimingSettings
+from tests.core.ledger_books import check_ledger
 from tests.core.memory_mesh import TOKEN, TOKENS, Client, MemoryMesh
 
 SCALE = float(os.environ.get("SWITCHBOARD_TEST_SCALE", "1"))
@@ -122,23 +123,8 @@ class Crowd:
         peers = {client.peer for client in self.alive}
         assert statistics.connections == statistics.identified == len(peers)
         assert set(dispatcher.registry) == peers
-        calls = list(dispatcher.requests.ledger)
-        assert len(calls) == len(set(calls)) == statistics.requests_in_flight
-        for call in calls:
-            assert call.requester in peers
-            assert call.requester.asked[call.id] is call
-            for callee in call.callees:
-                assert callee in peers
-                assert call in callee.working
-            if call.waiting is None:
-                assert call.callees
-            else:
-                assert call.queue is not None
-                assert call in call.queue
-        assert sum(len(peer.asked) for peer in peers) == len(calls)
-        assert {call for peer in peers for call in peer.working} <= set(calls)
-        if all(call.waiting is None for call in calls):
-            assert dispatcher.requests.waiting_bytes == 0
+        check_ledger(dispatcher.requests, peers)
+        assert statistics.requests_in_flight == len(dispatcher.requests.ledger)
         for peer in peers:
             assert 0 <= peer.stalls <= len(peers)
             assert peer.outbox_bytes == sum(map(len, peer.outbox)) <= 20_000

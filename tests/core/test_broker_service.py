@@ -59,6 +59,7 @@ def test_whoami(mesh: MemoryMesh) -> None:
         "since": "1970-01-01T00:16:40.000Z",
         "in_flight": 0,
         "concurrency": 3,
+        "draining": False,
     }
 
 
@@ -117,7 +118,7 @@ def test_an_unknown_event(mesh: MemoryMesh, event: str) -> None:
     assert (answer["id"], answer["event"]) == ("q", event)
     assert answer["error"] == {
         "code": "UNKNOWN_EVENT",
-        "message": f"$broker knows SERVICES, WATCH, UNWATCH, STATS, WHOAMI, not {event!r}",
+        "message": f"$broker knows SERVICES, WATCH, UNWATCH, STATS, WHOAMI, DRAIN, not {event!r}",
     }
 
 

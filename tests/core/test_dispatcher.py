@@ -144,7 +144,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"event": "E", "intent": direct("$broker")},
         "UNKNOWN_EVENT",
-        "$broker knows SERVICES, WATCH, UNWATCH, STATS, WHOAMI, not 'E'",
+        "$broker knows SERVICES, WATCH, UNWATCH, STATS, WHOAMI, DRAIN, not 'E'",
     ),
 ]
 

@@ -95,6 +95,7 @@ def test_a_token_does_not_show_its_hash() -> None:
     [
         (TimingSettings, "ping_ms", 100),
         (TimingSettings, "identify_ms", 100),
+        (TimingSettings, "grace_ms", 0),
         (TimingSettings, "drain_ms", 100),
         (TimingSettings, "goodbye_ms", 0),
         (TimingSettings, "stall_ms", 0),
@@ -125,7 +126,7 @@ def test_every_number_has_a_floor(table: type[Any], key: str, smallest: int) -> 
 def test_the_floors_are_tested_for_every_number() -> None:
     numbers = [*attrs.fields(TimingSettings), *attrs.fields(LimitSettings)]
 
-    assert len(numbers) == 23  # those above, and outbox_bytes and outboxes_bytes below
+    assert len(numbers) == 24  # those above, and outbox_bytes and outboxes_bytes below
 
 
 def test_a_receiver_is_slowed_down_before_it_is_cut() -> None:

@@ -16,7 +16,7 @@ from tests.integration.cli_process import COMMAND, environment
 
 # These go on until Ctrl-C, take a benchmark's time, or need what a broker can't do yet. The tests
 # of the processes run them in another form.
-_ELSEWHERE = ("listen", "drain", "bench")
+_ELSEWHERE = ("listen", "demo", "drain", "bench")
 
 
 def make_service(group: str) -> Service:

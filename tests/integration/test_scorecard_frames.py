@@ -9,10 +9,15 @@ from typing import Final
 import pytest
 import trio
 
+from broker.core.settings import LimitSettings, TimingSettings
 from tests.integration.broker_process import TOKEN, BrokerProcess, broker_process
 from tests.integration.bystanders import Bystanders
+from tests.integration.conftest import StartBroker
 from tests.integration.crowd import peak_memory, resident_memory
 from tests.integration.mesh import Broker, HandmadeWebSocket, compact, masked_frame
+
+# A guard against hanging, in seconds.
+PATIENCE: Final = 60.0
 
 SCALE: Final = float(os.environ.get("SWITCHBOARD_TEST_SCALE", "1"))
 
@@ -168,3 +173,17 @@ async def flood(client: HandmadeWebSocket, first: bytes, block: bytes) -> None:
     while not client.was_reset:
         await client.send_bytes(block)
         await trio.lowlevel.checkpoint()
+
+
+async def test_who_pings_and_reads_no_pongs_is_cut(start_broker: StartBroker) -> None:
+    """Few pongs come of a flood of pings; but what nobody reads has an end."""
+    timing = TimingSettings(goodbye_ms=0)
+    limits = LimitSettings(message_bytes=8192, outbox_high_bytes=8192, outbox_bytes=16_384)
+    broker = await start_broker(timing, limits)
+    healthy, flooding = await broker.join("tcp"), await broker.handmade()
+    await flooding.identify()
+    with trio.fail_after(PATIENCE):
+        await flood(flooding, b"", FLOODS["pings"] * 500)
+    assert broker.server.dispatcher.statistics().closed == {"SLOW_CONSUMER": 1}
+    await healthy.send(EVENT)
+    assert await healthy.receive_json() == {"op": 4}

@@ -212,6 +212,7 @@ async def test_everybody_is_told(
 
 
 async def test_nobody_new_is_let_in(start_broker: StartBroker, mock_clock: MockClock) -> None:
+    """Who comes is told to come again; when the broker has ended, nobody answers."""
     broker = await start_broker()
     staying = await broker.join("tcp")
     port = broker.port
@@ -223,13 +224,17 @@ async def test_nobody_new_is_let_in(start_broker: StartBroker, mock_clock: MockC
     assert (await silent.receive_end()).reason is None
     assert (await half.receive_end()).reason is None
     assert (await staying.receive_json())["data"] == Reason.SERVER_RESTART
-    await until(lambda: not Path(broker.path).exists())
+    for unix in (False, True):
+        late = await broker.raw(unix=unix)
+        await late.send(b'{"op":1,"data":{}}')
+        assert (await late.receive_end()).reason == Reason.TRY_AGAIN_LATER
+    assert broker.server.dispatcher.counters.turned_away == {"draining": 2}
+    assert (await staying.receive_end()).clean
+    await until(lambda: ended(broker))
     with pytest.raises(OSError, match=r"refused|all attempts"):
         await trio.open_tcp_stream("127.0.0.1", port)
     with pytest.raises(FileNotFoundError):
         await trio.open_unix_socket(broker.path)
-    assert (await staying.receive_end()).clean
-    await until(lambda: ended(broker))
 
 
 async def test_what_was_sent_before_arrives_before_the_goodbye(

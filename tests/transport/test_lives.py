@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import structlog
+import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from broker.protocol.errors import Reason
@@ -31,9 +33,9 @@ def request(receiver: str, id: str) -> bytes:
 
 
 def reply(requester: str, id: str) -> bytes:
-    return (
-        b'{"op":5,"id":"%b","data":1,"intent":{"target":"DIRECT","identifier":"%b"}}'
-        % (id.encode(), requester.encode())
+    return b'{"op":5,"id":"%b","data":1,"intent":{"target":"DIRECT","identifier":"%b"}}' % (
+        id.encode(),
+        requester.encode(),
     )
 
 
@@ -179,6 +181,21 @@ def test_who_was_not_let_in_is_told_some_times_a_second(rig: Rig, lines: list[An
 def test_who_said_nothing_is_told_at_debug(rig: Rig, lines: list[Any]) -> None:
     hang_up(rig, rig.connect())
     assert [(line["event"], line["log_level"]) for line in lines] == [(UNKNOWN, "debug")]
+
+
+async def test_a_broker_that_stops_tells_how_many_lines_it_has_withheld(
+    rig: Rig, lines: list[Any]
+) -> None:
+    rig.now = trio.current_time()
+    rig.reactor._clock = trio.current_time
+    for _ in range(103):
+        rig.join()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.reactor.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert (lines[-1]["of"], lines[-1]["withheld"]) == (ENDED, 3)
+    rig.reactor._abandon_all = lambda: None  # type: ignore[method-assign] # done
 
 
 def test_many_that_end_at_once_are_counted(rig: Rig, lines: list[Any]) -> None:

@@ -18,9 +18,7 @@ def test_each_step_is_a_line_with_the_id() -> None:
     with capture_logs() as lines:
         requester, worker = mesh.join("web"), mesh.join("work", concurrency=1)
         for id in ("a", "b"):
-            requester.send(
-                op=0, id=id, event="ASK", intent=ONE, timeout=1000, data="what is in it"
-            )
+            requester.send(op=0, id=id, event="ASK", intent=ONE, timeout=1000, data="what is in it")
         mesh.now += 0.25
         answer(worker, requester, "a")
         mesh.join("work")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -54,9 +55,10 @@ class TlsHouse(House):
 
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[list[Any]]:
-    structlog.reset_defaults()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     with capture_logs() as entries:
         yield entries
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""What the chat service and the gateways say to each other.
+
+Requests go to group `chat`, and each has a class for its data here; its result is named in the
+docstring. Events go to group `gateways`. What the service refuses it refuses with a `ServiceError`
+whose code is one of `ChatError`.
+"""
+
+from services.chat.messages.events import Posted, PresenceChanged, RoomRemoved
+from services.chat.messages.posts import (
+    GetMessage,
+    ListMessages,
+    Messages,
+    PostMessage,
+    Statistics,
+    Typing,
+    Visits,
+)
+from services.chat.messages.presence import (
+    CloseSession,
+    Joined,
+    JoinRoom,
+    LeaveRoom,
+    OpenSession,
+    RoomUsers,
+    Session,
+    Synced,
+    SyncSessions,
+)
+from services.chat.messages.rooms import (
+    CreateRoom,
+    FindRoom,
+    ListRooms,
+    OpenPrivateRoom,
+    RemoveRoom,
+    Rooms,
+    UpdateRoom,
+)
+from services.chat.messages.users import (
+    ClaimGuest,
+    FindUser,
+    ListUsers,
+    LoggedIn,
+    LogIn,
+    RegisterUser,
+    TokenHolder,
+    Users,
+)
+from services.chat.messages.vocabulary import (
+    ANONYMOUS_NAME,
+    CHAT_GROUP,
+    GATEWAYS_GROUP,
+    MAX_DESCRIPTION_LENGTH,
+    MAX_PAGE,
+    MAX_PASSWORD_LENGTH,
+    MAX_ROOM_NAME_LENGTH,
+    MAX_TEXT_BYTES,
+    MAX_USERNAME_LENGTH,
+    PUBLIC_ROOM,
+    ChatError,
+    ChatEvent,
+    ChatRequest,
+)
+
+__all__ = [
+    "ANONYMOUS_NAME",
+    "CHAT_GROUP",
+    "GATEWAYS_GROUP",
+    "MAX_DESCRIPTION_LENGTH",
+    "MAX_PAGE",
+    "MAX_PASSWORD_LENGTH",
+    "MAX_ROOM_NAME_LENGTH",
+    "MAX_TEXT_BYTES",
+    "MAX_USERNAME_LENGTH",
+    "PUBLIC_ROOM",
+    "ChatError",
+    "ChatEvent",
+    "ChatRequest",
+    "ClaimGuest",
+    "CloseSession",
+    "CreateRoom",
+    "FindRoom",
+    "FindUser",
+    "GetMessage",
+    "JoinRoom",
+    "Joined",
+    "LeaveRoom",
+    "ListMessages",
+    "ListRooms",
+    "ListUsers",
+    "LogIn",
+    "LoggedIn",
+    "Messages",
+    "OpenPrivateRoom",
+    "OpenSession",
+    "PostMessage",
+    "Posted",
+    "PresenceChanged",
+    "RegisterUser",
+    "RemoveRoom",
+    "RoomRemoved",
+    "RoomUsers",
+    "Rooms",
+    "Session",
+    "Statistics",
+    "SyncSessions",
+    "Synced",
+    "TokenHolder",
+    "Typing",
+    "UpdateRoom",
+    "Users",
+    "Visits",
+]

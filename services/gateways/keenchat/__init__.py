@@ -1,0 +1,1 @@
+"""Keenchat: users, channels and messages over REST, and what is new over Socket.IO."""

@@ -1,0 +1,1 @@
+"""Mirage: rooms and messages over Socket.IO, under names without passwords."""

@@ -1,0 +1,1 @@
+"""The gateway of the Redis chat: JSON over a plain WebSocket."""

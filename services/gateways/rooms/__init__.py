@@ -1,0 +1,1 @@
+"""The gateway of the rooms: JSON over a plain WebSocket."""
