@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+TEST_PROCESSES ?= 3
 
 .PHONY: demo test lint format bench fuzz soak clean
 .DEFAULT_GOAL := demo
@@ -21,8 +22,10 @@ demo: $(VENV)/.base
 	$(BIN)/python -m examples.demo
 	$(BIN)/switchboard demo --any-port
 
+# Several tests at a time, since most of them wait for processes; then those that must be alone.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from services.chat.service import ChatService
 from services.chat.store import UnusableStoreError
 from services.chat.stores import DEFAULT_STORE, open_store
 from services.programs import ProgramError, announce, examples, mesh_options, run_program
+from services.sdk import Backoff
 
 __all__ = ["main"]
+
+# People wait for a chat: the broker is looked for often, once it has gone.
+_BACKOFF: Final = Backoff(first=0.2, longest=1.0)
 
 
 @click.command(
@@ -50,7 +56,7 @@ async def _serve(url: str, token: str, store_url: str) -> None:
     try:
         async with (
             open_store(store_url) as store,
-            ChatService(store).serve(url, token=token, insist=True) as mesh,
+            ChatService(store).serve(url, token=token, insist=True, reconnect=_BACKOFF) as mesh,
         ):
             announce(f"chat is on the mesh at {url}, store {store.name}")
             await mesh.wait_closed()

@@ -183,6 +183,8 @@ async def test_a_message_that_is_too_long_is_told(tmp_path: Path) -> None:
             body = {"channel_id": 1, "message_text": "x" * length}
             status = await refused(house, "POST", "/message", params={"auth": token}, json=body)
             assert status == (413, "TEXT_TOO_LONG")
+        huge = {"username": "x" * 1024 * 1024, "password": "a password"}
+        assert await refused(house, "POST", "/auth", json=huge) == (413, "TEXT_TOO_LONG")
         body = {"channel_id": 1, "message_text": "x" * 64 * 1024}
         fits = await house.http.post("/message", params={"auth": token}, json=body)
         assert fits.status_code == 201

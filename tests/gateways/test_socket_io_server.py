@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -152,6 +153,14 @@ async def test_other_packets_that_make_no_sense_do_no_harm(
 
 
 @on_asyncio
+async def test_an_event_that_is_too_large_is_not_even_read() -> None:
+    async with echo() as (_, port), raw(port) as socket:
+        for packet in ('42["hello","' + "x" * 600_000 + '"]', "42[" + "[" * 600_000):
+            await socket.send(packet)
+            assert await hear(socket) == ["(too large)"]
+
+
+@on_asyncio
 async def test_attachments_that_do_not_fit_are_told_and_forgotten() -> None:
     async with echo() as (_, port), raw(port) as socket:
         await socket.send('451-["bytes",{"_placeholder":true,"num":5}]')
@@ -178,12 +187,36 @@ async def test_who_does_not_speak_engine_io_is_gone_at_once(
 
 
 @on_asyncio
-async def test_other_paths_serve_nothing() -> None:
+async def test_other_paths_serve_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async with echo() as (_, port), aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{port}/") as answer:
             assert answer.status == 404
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await session.ws_connect(f"ws://127.0.0.1:{port}/chat")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@on_asyncio
+async def test_who_disconnects_gets_an_answer_to_the_last_long_poll() -> None:
+    async with echo() as (conversation, port), aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{port}/socket.io/?EIO=4&transport=polling"
+
+        async def poll() -> str:
+            async with session.get(url) as answer:
+                return await answer.text()
+
+        async def post(packet: str) -> None:
+            async with session.post(url, data=packet) as answer:
+                assert answer.status == 200
+
+        url += "&sid=" + json.loads((await poll())[1:])["sid"]
+        await post("40")
+        assert (await poll()).startswith("40{")
+        await conversation.wait_for(1)
+        polling = asyncio.create_task(poll())
+        await post("41")
+        # And not the next ping, half a minute later.
+        assert await polling == "6"
 
 
 @on_asyncio
@@ -245,12 +278,15 @@ async def test_an_address_that_is_taken_is_said() -> None:
 async def test_who_floods_without_waiting_is_read_no_faster_than_answered() -> None:
     async with echo() as (conversation, port), connected(port) as client, connected(port) as other:
         conversation.gate = anyio.Event()
-        for number in range(500):
-            await client.say("hello", number)
+        # More than the sockets hold.
+        for number in range(300):
+            await client.say("hello", number, "x" * 100_000)
+        with anyio.move_on_after(1) as scope:
+            await client.client.eio.queue.join()
+        assert scope.cancelled_caught
         conversation.gate.set()
-        assert [await client.next("heard") for _ in range(500)] == [
-            ["hello", str(number)] for number in range(500)
-        ]
+        for number in range(300):
+            assert (await client.next("heard"))[:2] == ["hello", str(number)]
         await other.say("hello")
         assert await other.next("heard") == ["hello"]
 

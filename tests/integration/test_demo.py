@@ -64,6 +64,11 @@ class Demo:
             self._gone.setdefault(child, os.pidfd_open(child))
         return list(self._gone)
 
+    def pid_of(self, module: str) -> int:
+        """Return the number of the child that runs a module."""
+        pids = [pid for pid in self._gone if module.encode() in command_line(pid)]
+        return pids[-1]
+
     def end(self) -> int:
         """Wait for its end; return its exit code."""
         self.said += [line.rstrip() for line in self._errors]
@@ -79,6 +84,13 @@ class Demo:
         for number in self._gone.values():
             os.close(number)
         self._gone.clear()
+
+
+def command_line(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except FileNotFoundError:
+        return []  # It has ended.
 
 
 def wait_readable(number: int) -> bool:
@@ -148,6 +160,7 @@ async def test_what_dies_is_started_again_and_can_be_used(tmp_path: Path) -> Non
             )
             await anyio.to_thread.run_sync(running.wait_said, rf"^{name} +is back")
             running.watch_children()
+        await anyio.to_thread.run_sync(keep_the_port_of_rooms, running)
         # All are where they were before.
         for number, system in enumerate(System):
             addresses = programs[system.value]["addresses"]
@@ -156,6 +169,19 @@ async def test_what_dies_is_started_again_and_can_be_used(tmp_path: Path) -> Non
         code = await anyio.to_thread.run_sync(running.end)
         assert code == 130, running.said
         running.wait_children_gone()
+
+
+def keep_the_port_of_rooms(running: Demo) -> None:
+    """Have its port while it is started again: it is tried again, after longer and longer."""
+    line = next(line for line in reversed(running.said) if re.match("rooms +is back", line))
+    os.kill(running.pid_of("services.gateways.rooms"), signal.SIGKILL)
+    running.wait_said(r"^rooms +has ended \(killed by SIGKILL\); it is started again in 0.25 s")
+    # An interpreter takes longer to start than this.
+    with socket.create_server(("127.0.0.1", int(line.rpartition(":")[2]))):
+        for pause in ("0.5", "1"):
+            running.wait_said(rf"^rooms +has ended \(exit code 1: .*in use.*again in {pause} s")
+    running.wait_said(r"^rooms +is back")
+    running.watch_children()
 
 
 async def talk_until_it_works(system: System, addresses: Sequence[str], name: str) -> None:
@@ -234,7 +260,7 @@ def test_a_program_that_does_not_start_ends_it_with_the_reason(tmp_path: Path) -
         running.wait_said("^broker ")
         running.watch_children()
         assert running.end() == 1
-        assert re.match(r"Error: chat does not start \(exit code 1\): .*mongodb", running.said[-1])
+        assert re.match(r"Error: chat does not start: exit code 1: .*mongodb", running.said[-1])
         running.wait_children_gone()
 
 

@@ -21,6 +21,8 @@ import pytest
 from tests.integration.broker_process import TOKEN, BrokerProcess, broker_process
 from tests.integration.mesh import compact
 
+pytestmark = pytest.mark.alone
+
 KIB = 1024
 PATIENCE = 60.0
 

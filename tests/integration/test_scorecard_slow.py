@@ -16,6 +16,8 @@ import pytest
 from tests.integration.broker_process import broker_process
 from tests.integration.crowd import Crowd, Member, frame, peak_memory, resident_memory
 
+pytestmark = pytest.mark.alone
+
 # `SWITCHBOARD_TEST_SCALE=10` makes the flood last for half a minute and more.
 SCALE: Final = float(os.environ.get("SWITCHBOARD_TEST_SCALE", "1"))
 

@@ -19,6 +19,8 @@ from services.sdk.dialing import dial
 from services.sdk.urls import Address
 from tests.integration.broker_process import TOKEN, BrokerProcess, broker_process
 
+pytestmark = pytest.mark.alone
+
 CLIENTS: Final = 2000
 
 # A broker is back within a second or so; most of the pauses end behind that.

@@ -215,7 +215,7 @@ def test_no_repr_shows_a_secret(tmp_path: Path) -> None:
     check("\n".join(shown))
 
 
-@pytest.mark.parametrize("secret", secrets_to_search_for())
+@pytest.mark.parametrize("secret", secrets_to_search_for(), ids=lambda _: "secret")
 def test_the_search_finds_what_it_searches_for(secret: str) -> None:
     with pytest.raises(AssertionError):
         check(f"a line of a log with {secret} in it")

@@ -16,6 +16,8 @@ import trio
 from tests.soak.samples import Sample, problems
 from tests.soak.soaking import Report, soak
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 60 * float(os.environ.get("SWITCHBOARD_TEST_SCALE", "1"))
 
 
