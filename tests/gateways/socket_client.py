@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import anyio
 import socketio  # type: ignore[import-untyped]
 
@@ -59,16 +60,27 @@ class Ears:
         return bool(self.client.connected)
 
 
+async def read_whole(
+    request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Read the answers to posts, which the library leaves lying about."""
+    answer = await handle(request)
+    if request.method == "POST":
+        await answer.read()
+    return answer
+
+
 @asynccontextmanager
 async def connected(port: int, transports: tuple[str, ...] = ("websocket",)) -> AsyncIterator[Ears]:
     """Connect for the body of an `async with`. It never connects again by itself."""
-    client = socketio.AsyncClient(reconnection=False)
-    ears = Ears(client)
-    await client.connect(f"http://127.0.0.1:{port}", transports=list(transports))
-    try:
-        yield ears
-    finally:
-        await client.disconnect()
-        # Until the last long poll has been answered.
-        await client.eio.wait()
-        await client.shutdown()
+    async with aiohttp.ClientSession(middlewares=[read_whole]) as session:
+        client = socketio.AsyncClient(reconnection=False, http_session=session)
+        ears = Ears(client)
+        await client.connect(f"http://127.0.0.1:{port}", transports=list(transports))
+        try:
+            yield ears
+        finally:
+            await client.disconnect()
+            # Until the last long poll has been answered.
+            await client.eio.wait()
+            await client.shutdown()
