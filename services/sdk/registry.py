@@ -39,6 +39,7 @@ class ServiceInfo:
         since: when it was identified.
         in_flight: requests that it has yet to answer.
         concurrency: how many requests it takes at a time; None for any number.
+        draining: whether it gets no new requests, since an operator has asked it to leave.
     """
 
     id: str
@@ -48,6 +49,7 @@ class ServiceInfo:
     since: datetime
     in_flight: int
     concurrency: int | None
+    draining: bool = False
 
 
 @attrs.frozen

@@ -1,0 +1,1 @@
+"""Clients of the four chat systems, each in its own protocol, all in the room `public`."""
