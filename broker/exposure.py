@@ -38,6 +38,7 @@ _WELL_KNOWN: Final = (
     "nats",
     "password",
     "secret",
+    "swb_RkZgJnEGtLWrYvbKCiQyjiVzeyoFvZ4p1h0JyjmkkVM",  # stands in docs/operations.md
     "switchboard",
     "test",
     "token",
