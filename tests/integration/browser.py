@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,7 +44,7 @@ def chromium() -> Iterator[Browser]:
     Raises:
         RuntimeError: there is none, and it can't be installed; the message says what to do.
     """
-    path = _find() or _install()
+    path = _find_or_install()
     # Chromium's sandbox refuses to work for root.
     sandbox = () if os.geteuid() else ("--no-sandbox",)
     with sync_playwright() as playwright:
@@ -103,6 +106,14 @@ def _listen(page: Page, origin: str) -> list[str]:
 
 def _find() -> str | None:
     return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+def _find_or_install() -> str:
+    # Tests run several at a time, and the package manager lets in one; while it is at work, what it
+    # installs may be there already, and is not complete.
+    with (Path(tempfile.gettempdir()) / "install-chromium.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _find() or _install()
 
 
 def _install() -> str:
