@@ -228,6 +228,7 @@ async def test_services_of_a_group_as_json(mesh: TestMesh, target: Target, capsy
         "meta": {},
         "in_flight": 0,
         "concurrency": 100,
+        "draining": False,
     }
 
 
