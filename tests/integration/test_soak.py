@@ -16,8 +16,6 @@ import trio
 from tests.soak.samples import Sample, problems
 from tests.soak.soaking import Report, soak
 
-pytestmark = pytest.mark.alone
-
 SECONDS = 60 * float(os.environ.get("SWITCHBOARD_TEST_SCALE", "1"))
 
 
