@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 
 .PHONY: demo test lint format bench fuzz soak clean
 .DEFAULT_GOAL := demo

@@ -16,6 +16,7 @@ from services.sdk import (
     Backoff,
     CannotConnect,
     ConnectionLost,
+    Disconnected,
     Mesh,
     MeshError,
     NoRoute,
@@ -110,7 +111,8 @@ class Callers:
         assert set(desk.asked.values()) <= {1}
         # Before the service is back itself there is no route to it; with its end its caller knows.
         kinds = {type(error) for error in self.errors.values()}
-        assert kinds <= {ConnectionLost, NoRoute, PeerGone}
+        # On a machine that is too busy for the heartbeat, the broker says goodbye itself.
+        assert kinds <= {ConnectionLost, Disconnected, NoRoute, PeerGone}
         assert not self.lost(may_have_arrived=False) & desk.asked.keys()
         for number, error in self.errors.items():
             if isinstance(error, NoRoute):
